@@ -1,0 +1,1 @@
+"""The model: a frozen backbone, and a cross-image transformer on its features."""

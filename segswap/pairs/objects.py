@@ -1,0 +1,273 @@
+"""The object table: one row per object that can be cut out, whatever found it (COCO annotations by default).
+
+Everything behind the table is the same code for every source of segments. Format: docs/formats.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pycocotools import mask as coco_mask
+
+from segswap.errors import InputError
+from segswap.files import read_json, whole_file, write_json
+from segswap.progress import progress
+
+SCHEMA = pa.schema(
+    [
+        ("image_id", pa.int64()),
+        ("file_name", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("annotation_id", pa.int64()),
+        ("category_id", pa.int64()),
+        ("category", pa.string()),
+        ("area", pa.float64()),
+        ("bbox", pa.list_(pa.float64(), 4)),
+        ("segmentation", pa.string()),
+        ("iscrowd", pa.bool_()),
+        ("touches_border", pa.bool_()),
+    ]
+)
+"""Columns of the table. ``area`` is the decoded mask's, in pixels; ``bbox`` is (x, y, width, height) in pixels;
+``segmentation`` is COCO's own, as JSON: a list of polygons or a run-length encoding."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectSettings:
+    """Which annotations become objects.
+
+    Attributes:
+        min_area_share, max_area_share: bounds of the mask's share of the image area.
+        max_bad_share: largest share of missing images, or of broken annotations, that is skipped and named
+            instead of fatal.
+    """
+
+    min_area_share: float
+    max_area_share: float
+    max_bad_share: float
+
+
+def decode_segmentation(segmentation: Any, height: int, width: int) -> np.ndarray:
+    """Decode a COCO segmentation to a mask, uint8 (height, width) of 0 and 1; polygon parts are joined.
+
+    Raises:
+        ValueError: when it is neither polygons of at least three points nor a run-length encoding of this
+            size, or when no pixel is set.
+    """
+    if isinstance(segmentation, list):
+        if not segmentation or any(len(part) < 6 or len(part) % 2 for part in segmentation):
+            raise ValueError("polygon parts need at least three (x, y) points")
+        encoded = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+    elif isinstance(segmentation, dict) and "counts" in segmentation and "size" in segmentation:
+        if list(segmentation["size"]) != [height, width]:
+            raise ValueError(f"run-length encoding of size {segmentation['size']}, image of {[height, width]}")
+        counts = segmentation["counts"]
+        if isinstance(counts, list) and sum(counts) != height * width:
+            raise ValueError(f"run lengths sum to {sum(counts)}, not to {height * width}")
+        encoded = coco_mask.frPyObjects(segmentation, height, width) if isinstance(counts, list) else segmentation
+    else:
+        raise ValueError("segmentation is neither a list of polygons nor a run-length encoding")
+    mask = coco_mask.decode(encoded)
+    if not mask.any():
+        raise ValueError("mask has no pixel")
+    return mask
+
+
+def _touches_border(mask: np.ndarray) -> bool:
+    return bool(mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any())
+
+
+def build_object_table(
+    annotations: str | os.PathLike,
+    images: str | os.PathLike,
+    table: str | os.PathLike,
+    problems: str | os.PathLike,
+    settings: ObjectSettings,
+) -> None:
+    """Read a COCO annotation file and write the object table (Parquet) and what was left out (JSON).
+
+    A row is written for every annotation whose mask decodes, whose image file exists and whose area share
+    lies within the bounds; crowds keep a row (``iscrowd``) but are never sampled. What is left out is
+    counted by reason in ``problems``, and missing images and broken annotations are named there.
+
+    Raises:
+        InputError: when the annotation file is not COCO's layout, when more than ``max_bad_share`` of the
+            images or annotations are bad, or when no object is left.
+    """
+    coco = read_json(annotations)
+    try:
+        categories = {c["id"]: c["name"] for c in coco["categories"]}
+        listed = {i["id"]: (i["file_name"], int(i["width"]), int(i["height"])) for i in coco["images"]}
+        entries = coco["annotations"]
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"{annotations}: not a COCO annotation file ({error} is missing); "
+            "expected lists 'images', 'annotations' and 'categories'"
+        ) from None
+    present = {name for name, _, _ in listed.values() if (Path(images) / name).is_file()}
+    missing = sorted(name for name, _, _ in listed.values() if name not in present)
+    if len(missing) > settings.max_bad_share * len(listed):
+        raise InputError(
+            f"{images}: {len(missing)} of the {len(listed)} images listed in {annotations} are missing "
+            f"(first: {missing[0]}); get them, or raise objects.max_bad_share ({settings.max_bad_share})"
+        )
+
+    rows: list[dict[str, Any]] = []
+    left_out: Counter[str] = Counter()
+    broken: list[dict[str, Any]] = []
+    for entry in progress(entries, "objects"):
+        try:
+            name, width, height = listed[entry["image_id"]]
+            category = categories[entry["category_id"]]
+            mask = decode_segmentation(entry["segmentation"], height, width)
+        except KeyError as error:
+            broken.append({"annotation_id": entry.get("id"), "reason": f"unknown or absent {error}"})
+            continue
+        except (ValueError, TypeError) as error:
+            broken.append({"annotation_id": entry.get("id"), "reason": str(error)})
+            continue
+        if name not in present:
+            left_out["image missing"] += 1
+            continue
+        iscrowd = bool(entry.get("iscrowd", 0))
+        area = int(mask.sum())
+        share = area / (width * height)
+        if not iscrowd and not settings.min_area_share <= share <= settings.max_area_share:
+            left_out["too small" if share < settings.min_area_share else "too large"] += 1
+            continue
+        ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        rows.append(
+            {
+                "image_id": entry["image_id"],
+                "file_name": name,
+                "width": width,
+                "height": height,
+                "annotation_id": entry["id"],
+                "category_id": entry["category_id"],
+                "category": category,
+                "area": float(area),
+                "bbox": [float(xs[0]), float(ys[0]), float(xs[-1] + 1 - xs[0]), float(ys[-1] + 1 - ys[0])],
+                "segmentation": json.dumps(entry["segmentation"]),
+                "iscrowd": iscrowd,
+                "touches_border": _touches_border(mask),
+            }
+        )
+    if len(broken) > settings.max_bad_share * len(entries):
+        raise InputError(
+            f"{annotations}: {len(broken)} of {len(entries)} annotations are broken (first: {broken[0]}); "
+            f"repair the file, or raise objects.max_bad_share ({settings.max_bad_share})"
+        )
+    if all(row["iscrowd"] for row in rows):
+        raise InputError(
+            f"{annotations}: no usable object among {len(entries)} annotations (left out: {dict(left_out)}); "
+            "check the image folder and objects.min_area_share and max_area_share"
+        )
+    rows.sort(key=lambda row: (row["image_id"], row["annotation_id"]))
+    with whole_file(table) as temporary:
+        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), temporary, compression="zstd")
+    usable = Counter(row["category"] for row in rows if not row["iscrowd"])
+    write_json(
+        problems,
+        {
+            "images_listed": len(listed),
+            "images_missing": missing,
+            "annotations_listed": len(entries),
+            "annotations_broken": broken,
+            "left_out": dict(left_out),
+            "crowds": sum(row["iscrowd"] for row in rows),
+            "objects": sum(usable.values()),
+            "objects_per_category": dict(usable),
+            "categories_without_objects": sorted(set(categories.values()) - set(usable)),
+        },
+    )
+
+
+class ObjectTable:
+    """The object table in memory, indexed for sampling: columns as arrays, crowds apart.
+
+    Attributes:
+        image_ids: distinct image ids with at least one row, ascending, int64 (n_images,).
+        categories: category ids with at least one usable object, ascending, int64 (n_categories,).
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        self._segmentation = table.column("segmentation")
+        self._file_name = table.column("file_name")
+        columns = table.drop_columns(["segmentation", "file_name", "category", "bbox"])
+        self._columns = {name: columns.column(name).to_numpy() for name in columns.column_names}
+        image_id = self._columns["image_id"]
+        self.image_ids, first, counts = np.unique(image_id, return_index=True, return_counts=True)
+        # Rows are sorted by image, so an image's rows are one slice.
+        self._slices = {int(i): (int(s), int(s + n)) for i, s, n in zip(self.image_ids, first, counts, strict=True)}
+        usable = np.flatnonzero(~self._columns["iscrowd"])
+        category = self._columns["category_id"][usable]
+        self.categories = np.unique(category)
+        self._rows_of_category = {int(c): usable[category == c] for c in self.categories}
+        self._row_of_annotation = {int(a): row for row, a in enumerate(self._columns["annotation_id"])}
+
+    @classmethod
+    def read(cls, path: str | os.PathLike) -> ObjectTable:
+        """Read a table written by ``build_object_table``.
+
+        Raises:
+            InputError: when the file is missing or has other columns.
+        """
+        try:
+            table = pq.read_table(path)
+        except (FileNotFoundError, pa.ArrowInvalid) as error:
+            raise InputError(f"{path}: not a readable object table ({error}); remake it") from None
+        if table.schema.names != SCHEMA.names:
+            raise InputError(f"{path}: columns {table.schema.names}, expected {SCHEMA.names}; remake the table")
+        return cls(table)
+
+    def categories_in(self, image_id: int) -> np.ndarray:
+        """Return the category ids present in an image, crowds included."""
+        return np.unique(self._columns["category_id"][slice(*self._slices[image_id])])
+
+    def objects_in(self, image_id: int) -> np.ndarray:
+        """Return the rows of an image's usable objects."""
+        start, stop = self._slices[image_id]
+        return start + np.flatnonzero(~self._columns["iscrowd"][start:stop])
+
+    def objects_of(self, category_id: int) -> np.ndarray:
+        """Return the rows of a category's usable objects."""
+        return self._rows_of_category[category_id]
+
+    def category_of(self, row: int) -> int:
+        """Return a row's category id."""
+        return int(self._columns["category_id"][row])
+
+    def image_of(self, row: int) -> int:
+        """Return a row's image id."""
+        return int(self._columns["image_id"][row])
+
+    def annotation_of(self, row: int) -> int:
+        """Return a row's annotation id."""
+        return int(self._columns["annotation_id"][row])
+
+    def row_of(self, annotation_id: int) -> int:
+        """Return the row of an annotation id (KeyError when it is not in the table)."""
+        return self._row_of_annotation[annotation_id]
+
+    def file_name(self, image_id: int) -> str:
+        """Return an image's file name."""
+        return self._file_name[self._slices[image_id][0]].as_py()
+
+    def image_shape(self, image_id: int) -> tuple[int, int]:
+        """Return an image's (height, width) as annotated."""
+        row = self._slices[image_id][0]
+        return int(self._columns["height"][row]), int(self._columns["width"][row])
+
+    def mask(self, row: int) -> np.ndarray:
+        """Decode a row's mask at its image's own size, uint8 (H, W) of 0 and 1."""
+        height, width = int(self._columns["height"][row]), int(self._columns["width"][row])
+        return decode_segmentation(json.loads(self._segmentation[row].as_py()), height, width)

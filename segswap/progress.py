@@ -1,0 +1,31 @@
+"""How long work shows itself: a bar on a terminal, a line now and then in a log."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import TypeVar
+
+from tqdm import tqdm
+
+T = TypeVar("T")
+LOG_SECONDS = 30.0
+
+
+def progress(items: Iterable[T], what: str, total: int | None = None, initial: int = 0) -> tqdm:
+    """Wrap an iterable so that its progress is shown on standard error.
+
+    On a terminal the bar is redrawn in place; in a file a line is written at most every 30 seconds.
+    """
+    terminal = sys.stderr.isatty()
+    return tqdm(
+        items,
+        desc=what,
+        total=total,
+        initial=initial,
+        mininterval=0.1 if terminal else LOG_SECONDS,
+        maxinterval=10 if terminal else LOG_SECONDS,
+        file=sys.stderr,
+        ascii=not terminal,
+        dynamic_ncols=terminal,
+    )

@@ -1,0 +1,99 @@
+"""The published losses (paper section 3.3) and accuracies."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch.nn import functional as F
+
+from segswap.models.transformer import EPSILON
+from segswap.sampling import sample
+
+
+@dataclasses.dataclass(frozen=True)
+class Targets:
+    """Labels of a batch of positive pairs: masks (B, 1, h, w) in [0, 1] and maps (B, 2, h, w)."""
+
+    mask_a: torch.Tensor
+    mask_b: torch.Tensor
+    corr_a: torch.Tensor
+    corr_b: torch.Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Losses:
+    """Losses and accuracies of a batch, scalars; ``total`` carries the gradient."""
+
+    total: torch.Tensor
+    mask: torch.Tensor
+    correspondence: torch.Tensor
+    accuracy_positive: torch.Tensor
+    accuracy_negative: torch.Tensor
+
+    @property
+    def accuracy(self) -> torch.Tensor:
+        """Mean of the accuracies on positive and negative cells."""
+        return (self.accuracy_positive + self.accuracy_negative) / 2
+
+
+def pair_losses(
+    output_a: torch.Tensor,
+    output_b: torch.Tensor,
+    targets: Targets,
+    negatives: list[torch.Tensor],
+    eta: float,
+    cells: str,
+    transport: bool = True,
+) -> Losses:
+    """Return the losses of a batch.
+
+    The mask loss is one mean of binary cross-entropies over all cells of the positive masks, of the masks
+    transported through the predicted correspondence, and of the negative pairs' masks (against zero). The
+    correspondence loss is the mean absolute error of x and y over the cells that ``cells`` selects.
+
+    Args:
+        output_a, output_b: (B, 3, h, w) of the positive pairs.
+        targets: their labels.
+        negatives: outputs (N, 3, h, w) of negative pairs, both sides.
+        eta: weight of the correspondence loss (published: 8).
+        cells: ``all`` weighs every cell by its mask (the paper's formula); ``maximum`` takes the cells whose
+            mask equals its map's maximum (the released code).
+        transport: whether transported masks take part.
+    """
+    masks = [output_a[:, 2:], output_b[:, 2:]]
+    wanted = [targets.mask_a, targets.mask_b]
+    terms = list(masks)
+    if transport:
+        terms += [
+            sample(output_b[:, 2:], output_a[:, :2]).clamp(EPSILON, 1 - EPSILON),
+            sample(output_a[:, 2:], output_b[:, :2]).clamp(EPSILON, 1 - EPSILON),
+        ]
+        wanted = wanted * 2
+    unwanted = [output[:, 2:] for output in negatives]
+    predicted = torch.cat([t.flatten() for t in (*terms, *unwanted)])
+    target = torch.cat([t.flatten() for t in wanted] + [torch.zeros_like(t).flatten() for t in unwanted])
+    loss_mask = F.binary_cross_entropy(predicted, target)
+
+    if cells == "maximum":
+        weights = [mask == mask.amax(dim=(1, 2, 3), keepdim=True) for mask in wanted[:2]]
+        positive = weights
+    else:
+        weights = wanted[:2]
+        positive = [mask > 0.5 for mask in weights]
+    errors = [(output_a[:, :2] - targets.corr_a).abs(), (output_b[:, :2] - targets.corr_b).abs()]
+    total_weight = sum(weight.sum() for weight in weights)
+    loss_corr = sum((weight * error).sum() for weight, error in zip(weights, errors, strict=True))
+    loss_corr = loss_corr / (2 * total_weight).clamp(min=1e-6)
+
+    with torch.no_grad():
+        hit = torch.cat([(m > 0.5)[p] for m, p in zip(masks, positive, strict=True)])
+        quiet = [(m < 0.5)[~p] for m, p in zip(masks, positive, strict=True)]
+        quiet = torch.cat(quiet + [(m < 0.5).flatten() for m in unwanted])
+    return Losses(
+        total=loss_mask + eta * loss_corr,
+        mask=loss_mask.detach(),
+        correspondence=loss_corr.detach(),
+        accuracy_positive=hit.float().mean(),
+        accuracy_negative=quiet.float().mean(),
+    )

@@ -1,0 +1,56 @@
+"""Reading weight files without executing them, and loading them by name."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from typing import Any
+
+import torch
+from torch import nn
+
+from segswap.errors import InputError
+
+
+def read_state_dict(path: str | os.PathLike) -> dict[str, Any]:
+    """Read a file of ``torch.save`` on the CPU, tensors and plain containers only (``weights_only=True``).
+
+    Raises:
+        InputError: when the file is missing, is not such a file, or holds other objects than tensors.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; expected a weight file of torch.save") from None
+    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: not readable as a weight file ({reason}); download or remake it") from None
+    if not isinstance(state, dict):
+        raise InputError(f"{path}: holds a {type(state).__name__}, expected a dictionary of tensors")
+    return state
+
+
+def load_by_name(module: nn.Module, state: dict[str, torch.Tensor], origin: str | os.PathLike) -> None:
+    """Load a state dict into a module, every name and shape exact.
+
+    Raises:
+        InputError: listing the missing and the unexpected names and those of another shape.
+    """
+    own = module.state_dict()
+    missing = [key for key in own if key not in state]
+    unexpected = [key for key in state if key not in own]
+    shapes = [
+        f"{key}: {tuple(state[key].shape)} in the file, {tuple(own[key].shape)} in the model"
+        for key in own
+        if key in state and state[key].shape != own[key].shape
+    ]
+    if missing or unexpected or shapes:
+
+        def listed(names: list[str]) -> str:
+            return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") or "none"
+
+        raise InputError(
+            f"{origin}: weights do not fit the model. Missing: {listed(missing)}. Unexpected: {listed(unexpected)}. "
+            f"Other shape: {listed(shapes)}. Check the model's size and architecture in the configuration"
+        )
+    module.load_state_dict(state)
