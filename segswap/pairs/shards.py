@@ -265,6 +265,9 @@ class PairSet:
             name: np.stack([self.table.column(f"{what}_{name}").to_numpy() for what in ("offset", "size")], axis=1)
             for name in (*self.pictures, "labels.npz", "json")
         }
+        self._photos = np.stack(
+            [self.table.column(f"{which}_image_id").to_numpy() for which in ("source", "target")], axis=1
+        )
         self._files: dict[int, int] = {}
 
     def __len__(self) -> int:
@@ -276,6 +279,10 @@ class PairSet:
     def key(self, position: int) -> str:
         """Return the sample key of a position."""
         return self.table.column("key")[position].as_py()
+
+    def photos(self, position: int) -> tuple[int, int]:
+        """Return the ids of the source and target photos of the pair at a position."""
+        return int(self._photos[position, 0]), int(self._photos[position, 1])
 
     def member(self, position: int, name: str) -> bytes:
         """Return the bytes of a member, for example ``b.jpg``, of the pair at a position."""

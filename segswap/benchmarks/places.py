@@ -1,0 +1,355 @@
+"""Tokyo 24/7 and Pitts30k: place recognition, a first ranking re-ranked by the pair score.
+
+A database image is a positive of a query when it was taken within ``metres`` of it (UTM). Recall@N is the
+share of queries with a positive among the first N (specification of the benchmarks).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import nn
+
+from segswap.benchmarks.metrics import first_of_each, positives_within, recall_at
+from segswap.errors import InputError
+from segswap.files import whole_file
+from segswap.images import read_image, resize
+from segswap.matching.features import FeatureStore, images_to_tensor
+from segswap.matching.predict import predict_pairs
+from segswap.matching.score import score_pairs, self_match_mask
+from segswap.models.backbone import Backbone
+from segswap.progress import progress
+
+COUNTS = (1, 5, 10, 20, 100)
+"""N of the reported recalls."""
+
+SUPPRESSIONS = ("after", "before", "candidates", "none")
+
+
+@dataclasses.dataclass(frozen=True)
+class PlaceFiles:
+    """Where a data set's parts lie, relative to its folder.
+
+    Attributes:
+        queries, database: lists of image names, ``.npy`` or text with one name a line.
+        positions: ``.npz`` with ``utmQ`` (Q, 2), ``utmDb`` (D, 2) and ``posDistThr`` (Patch-NetVLAD), or None.
+        query_positions, database_positions: ``.npy`` (Q, 2) and (D, 2) instead.
+        first_ranking: ``.npy`` score matrix (Q, D; floating, higher is better) or index matrix (Q, K; whole
+            numbers), text with a line ``query, image`` per candidate, best first (Patch-NetVLAD); or None: the
+            ranking is computed.
+    """
+
+    queries: str
+    database: str
+    positions: str | None = None
+    query_positions: str | None = None
+    database_positions: str | None = None
+    first_ranking: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class PlaceSettings:
+    """The protocol.
+
+    Attributes:
+        image_size: (width, height) in pixels that all images are squashed to.
+        metres: largest distance of a positive, the bound included.
+        candidates: images re-ranked per query.
+        views_per_place: consecutive database images that show one place (Tokyo 24/7: 12); 1: no suppression.
+        suppression: when only the best view of each place is kept: ``after`` re-ranking (the released code),
+            ``before`` it (Patch-NetVLAD), ``candidates`` (the first views_per_place * candidates, then as before;
+            original NetVLAD), or ``none``.
+        pooling: global descriptor of a computed first ranking, ``gem`` or ``mean`` pooled features.
+        protocol: ``corrected`` or ``published``.
+    """
+
+    image_size: tuple[int, int]
+    metres: float
+    candidates: int
+    views_per_place: int
+    suppression: str
+    pooling: str
+    protocol: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Places:
+    """The data set: folder, names, UTM positions in metres, and the first ranking's file."""
+
+    folder: Path
+    queries: tuple[str, ...]
+    database: tuple[str, ...]
+    query_positions: np.ndarray
+    database_positions: np.ndarray
+    first_ranking: Path | None
+
+
+def load(folder: str | os.PathLike, files: PlaceFiles) -> Places:
+    """Read lists and positions, and check them against each other and the folder.
+
+    Raises:
+        InputError: naming the file and the first name or count that does not agree.
+    """
+    folder = Path(folder)
+    queries, database = read_names(folder / files.queries), read_names(folder / files.database)
+    if files.positions:
+        with _open_arrays(folder / files.positions) as arrays:
+            if not {"utmQ", "utmDb"} <= set(arrays):
+                raise InputError(f"{folder / files.positions}: holds {sorted(arrays)}, expected utmQ and utmDb")
+            positions = np.asarray(arrays["utmQ"], float), np.asarray(arrays["utmDb"], float)
+    elif files.query_positions and files.database_positions:
+        positions = tuple(
+            np.asarray(_read_array(folder / name), float) for name in (files.query_positions, files.database_positions)
+        )
+    else:
+        raise InputError(f"{folder}: no positions given; set positions, or query_positions and database_positions")
+    for what, names, found in zip(("queries", "database"), (queries, database), positions, strict=True):
+        if found.shape != (len(names), 2):
+            raise InputError(
+                f"{folder}: {len(names)} names of {what} and positions of shape {found.shape}, expected "
+                f"({len(names)}, 2); list and positions are not of one edition"
+            )
+        missing = [name for name in names if not (folder / name).is_file()]
+        if missing:
+            raise InputError(
+                f"{folder}: {len(missing)} of {len(names)} {what} images are missing (first: {missing[0]!r}); put the "
+                "pictures there under the names of the list"
+            )
+    ranking = folder / files.first_ranking if files.first_ranking else None
+    return Places(folder, queries, database, *positions, ranking)
+
+
+def read_names(path: Path) -> tuple[str, ...]:
+    """Read a list of image names, ``.npy`` or text; a leading ``./`` is dropped.
+
+    Raises:
+        InputError: when the list is missing, empty or names an image twice.
+    """
+    if path.suffix == ".npy":
+        names = [str(name) for name in _read_array(path).ravel()]
+    else:
+        try:
+            names = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        except (FileNotFoundError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: not a readable list of image names ({error})") from None
+    names = [name.removeprefix("./") for name in names]
+    if not names:
+        raise InputError(f"{path}: an empty list of image names")
+    if len(set(names)) != len(names):
+        seen: set[str] = set()
+        twice = next(name for name in names if name in seen or seen.add(name))
+        raise InputError(f"{path}: names {twice!r} more than once; the names of a list must be distinct")
+    return tuple(names)
+
+
+def _read_array(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not readable as a plain numpy array ({error})") from None
+
+
+def _open_arrays(path: Path) -> np.lib.npyio.NpzFile:
+    content = _read_array(path)
+    if not isinstance(content, np.lib.npyio.NpzFile):
+        raise InputError(f"{path}: a single array, expected an .npz with utmQ and utmDb")
+    return content
+
+
+def image_loaders(folder: Path, names: Sequence[str]) -> list[Callable[[], np.ndarray]]:
+    """Return readers of images, in order."""
+    return [lambda path=folder / name: read_image(path) for name in names]
+
+
+@torch.inference_mode()
+def global_descriptors(
+    dataset: Places, names: Sequence[str], backbone: Backbone, settings: PlaceSettings, device: torch.device
+) -> np.ndarray:
+    """Return a pooled, L2-normalised descriptor per image, float32 (n, C)."""
+    rows = []
+    for name in progress(names, "global descriptors"):
+        image = resize(read_image(dataset.folder / name), settings.image_size)
+        features = backbone(images_to_tensor([image], device)).flatten(2)
+        if settings.pooling == "gem":
+            # Generalised mean, p = 3 (Radenovic et al. 2018); features of a linear layer keep their sign.
+            cubes = features.pow(3).mean(2)
+            pooled = cubes.sign() * cubes.abs().pow(1 / 3)
+        else:
+            pooled = features.mean(2)
+        rows.append(nn.functional.normalize(pooled, dim=1)[0].cpu().numpy())
+    return np.stack(rows)
+
+
+def first_ranking(
+    dataset: Places, settings: PlaceSettings, backbone: Backbone, device: torch.device
+) -> tuple[np.ndarray, str]:
+    """Return the first ranking, int32 (Q, M) of database items, best first, and its origin in words.
+
+    It is read from the data set's file when there is one, else computed from global descriptors (exact
+    search). M is enough for the candidates under every suppression.
+
+    Raises:
+        InputError: when the file does not agree with the lists.
+    """
+    depth = min(len(dataset.database), settings.candidates * settings.views_per_place)
+    if dataset.first_ranking is None:
+        queries = global_descriptors(dataset, dataset.queries, backbone, settings, device)
+        database = global_descriptors(dataset, dataset.database, backbone, settings, device)
+        return _ranked(queries @ database.T, depth), f"computed from {settings.pooling}-pooled backbone features"
+    path = dataset.first_ranking
+    if path.suffix != ".npy":
+        return _read_ranking_text(dataset, path), f"from {path.name}"
+    matrix = _read_array(path)
+    shape = len(dataset.queries), len(dataset.database)
+    if np.issubdtype(matrix.dtype, np.floating):
+        if matrix.shape != shape:
+            raise InputError(f"{path}: scores of shape {matrix.shape}, the lists ask for {shape}")
+        return _ranked(matrix, depth), f"scores of {path.name}"
+    if matrix.ndim != 2 or len(matrix) != shape[0] or matrix.min() < 0 or matrix.max() >= shape[1]:
+        raise InputError(
+            f"{path}: index matrix of shape {matrix.shape} with values {matrix.min()} to {matrix.max()}; expected "
+            f"{shape[0]} rows of items 0 to {shape[1] - 1}"
+        )
+    return matrix.astype(np.int32), f"indices of {path.name}"
+
+
+def _ranked(scores: np.ndarray, depth: int) -> np.ndarray:
+    """Rank by score, ties by position, a row at a time (a full matrix of indices would be large)."""
+    return np.stack([np.argsort(-row, kind="stable")[:depth] for row in scores]).astype(np.int32)
+
+
+def _read_ranking_text(dataset: Places, path: Path) -> np.ndarray:
+    places = {name: n for n, name in enumerate(dataset.database)}
+    found: dict[str, list[int]] = {name: [] for name in dataset.queries}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        if "," not in line:
+            raise InputError(f"{path}, line {number}: {line!r}; expected 'query, image'")
+        query, image = (part.strip().removeprefix("./") for part in line.rsplit(",", 1))
+        if query not in found or image not in places:
+            raise InputError(f"{path}, line {number}: {query!r}, {image!r} are not a query and a database image")
+        found[query].append(places[image])
+    lengths = {len(items) for items in found.values()}
+    if len(lengths) != 1 or 0 in lengths:
+        raise InputError(f"{path}: {min(lengths)} to {max(lengths)} candidates per query, expected one number for all")
+    return np.array(list(found.values()), np.int32)
+
+
+def pick_candidates(ranking: np.ndarray, settings: PlaceSettings) -> list[np.ndarray]:
+    """Return the database items that are re-ranked for each query, best first."""
+    count = settings.candidates
+    if settings.views_per_place == 1 or settings.suppression in ("after", "none"):
+        return [row[:count] for row in ranking]
+    deep = ranking if settings.suppression == "before" else ranking[:, : count * settings.views_per_place]
+    groups = np.arange(int(ranking.max()) + 1) // settings.views_per_place
+    return [first_of_each(row, groups)[:count] for row in deep]
+
+
+def write_ranking(path: str | os.PathLike, ranking: np.ndarray, candidates: list[np.ndarray], origin: str) -> None:
+    """Write the first ranking: ``ranking`` (Q, M), ``candidates`` (Q, K; -1 where fewer) and ``origin``, npz."""
+    longest = max(map(len, candidates))
+    padded = np.stack([np.pad(row, (0, longest - len(row)), constant_values=-1) for row in candidates])
+    with whole_file(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, ranking=ranking, candidates=padded.astype(np.int32), origin=np.array(origin))
+
+
+def read_ranking(path: str | os.PathLike) -> tuple[np.ndarray, list[np.ndarray], str]:
+    """Read a file of ``write_ranking``."""
+    with _open_arrays(Path(path)) as arrays:
+        candidates = [row[row >= 0] for row in arrays["candidates"]]
+        return arrays["ranking"], candidates, str(arrays["origin"])
+
+
+def candidate_names(dataset: Places, candidates: list[np.ndarray]) -> list[str]:
+    """Return the names of all candidates, each once, in database order: the images to encode."""
+    return [dataset.database[n] for n in np.unique(np.concatenate(candidates))]
+
+
+_SCHEMA = pa.schema([("query", pa.int32()), ("item", pa.int32()), ("score", pa.float32())])
+
+
+@torch.inference_mode()
+def predict(
+    dataset: Places,
+    candidates: list[np.ndarray],
+    rows: range,
+    queries: FeatureStore,
+    database: FeatureStore,
+    matcher: nn.Module,
+    settings: PlaceSettings,
+    device: torch.device,
+) -> pa.Table:
+    """Score the candidates of a chunk of queries.
+
+    Args:
+        rows: the queries.
+        queries: features of all queries. database: features of all candidates, by name.
+
+    Returns:
+        one row per (query, candidate): the directed pair score, the query as source.
+    """
+    matcher = matcher.to(device)
+    pairs = np.array([[query, database.place(dataset.database[n])] for query in rows for n in candidates[query]])
+    items = [(query, int(n)) for query in rows for n in candidates[query]]
+    weights: dict[int, torch.Tensor] = {}
+    found: list[dict] = []
+    for batch in predict_pairs(matcher, queries, database, pairs, device, what="candidates"):
+        for query in {items[row][0] for row in batch.rows} - weights.keys():
+            x = queries.read([query]).to(device)
+            weights[query] = self_match_mask(matcher(x, x), torch.ones_like(x[:, :1]))
+        weight = torch.cat([weights[items[row][0]] for row in batch.rows])
+        scores = score_pairs(batch.maps_x, batch.maps_y, batch.features_x, batch.features_y, weight, settings.protocol)
+        found += [
+            {"query": items[row][0], "item": items[row][1], "score": float(score)}
+            for row, score in zip(batch.rows, scores, strict=True)
+        ]
+        weights = {query: weights[query] for query in {items[row][0] for row in batch.rows}}
+    return pa.Table.from_pylist(found, schema=_SCHEMA)
+
+
+def reranked(ranking: np.ndarray, candidates: list[np.ndarray], table: pa.Table) -> list[np.ndarray]:
+    """Return each query's final ranking: its candidates by score (ties as before), then the rest as it was."""
+    scores = {(row["query"], row["item"]): row["score"] for row in table.to_pylist()}
+    final = []
+    for query, (row, chosen) in enumerate(zip(ranking, candidates, strict=True)):
+        order = np.argsort([-scores[query, int(item)] for item in chosen], kind="stable")
+        final.append(np.concatenate([chosen[order], row[~np.isin(row, chosen)]]))
+    return final
+
+
+def suppressed(rankings: Sequence[np.ndarray], settings: PlaceSettings) -> list[np.ndarray]:
+    """Keep the best view of each place, unless the protocol does not."""
+    if settings.views_per_place == 1 or settings.suppression == "none":
+        return list(rankings)
+    groups = np.arange(max(int(row.max()) for row in rankings) + 1) // settings.views_per_place
+    return [first_of_each(row, groups) for row in rankings]
+
+
+def metrics(
+    dataset: Places, ranking: np.ndarray, candidates: list[np.ndarray], table: pa.Table, settings: PlaceSettings
+) -> dict[str, float]:
+    """Return ``recall@N`` after re-ranking and ``first_recall@N`` before it, and counts.
+
+    Raises:
+        InputError: when the predictions lack a candidate.
+    """
+    expected = sum(map(len, candidates))
+    if len(table) != expected:
+        raise InputError(f"{dataset.folder}: {len(table)} predictions, {expected} candidates; run the chunks again")
+    positives = positives_within(dataset.query_positions, dataset.database_positions, settings.metres)
+    before = recall_at(suppressed(list(ranking), settings), positives, COUNTS)
+    after = recall_at(suppressed(reranked(ranking, candidates, table), settings), positives, COUNTS)
+    return {
+        **{f"recall@{n}": value for n, value in after.items()},
+        **{f"first_recall@{n}": value for n, value in before.items()},
+        "queries": len(dataset.queries),
+        "queries_without_positive": sum(not len(found) for found in positives),
+        "database": len(dataset.database),
+    }

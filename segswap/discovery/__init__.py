@@ -1,0 +1,1 @@
+"""Objects that a collection shares: the correspondence graph, its principal eigenvector, segmentations."""

@@ -1,0 +1,142 @@
+"""The feature store: features of a list of images, computed once, float16, memory-mapped.
+
+Two files: ``<store>.npy``, an array (n, C, h, w) that numpy opens with ``mmap_mode="r"``, and
+``<store>.json`` with the names in order, the preprocessing and the key of the backbone's weights, so that a
+store that belongs to another list, another size or another backbone is an error and not a recall of 1 %.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from segswap.errors import InputError
+from segswap.files import read_json, whole_file, write_json
+from segswap.geometry import grid_shape
+from segswap.images import resize
+from segswap.models.backbone import Backbone
+from segswap.progress import progress
+
+Loader = Callable[[], np.ndarray]
+"""Reads one image, RGB uint8 (H, W, 3)."""
+
+
+def backbone_key(backbone: Backbone) -> str:
+    """Return a 16-digit key of the backbone's weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(backbone.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def images_to_tensor(images: Sequence[np.ndarray], device: torch.device | str = "cpu") -> torch.Tensor:
+    """Stack RGB uint8 (H, W, 3) pictures of one size to float32 (B, 3, H, W) in [0, 1]."""
+    return torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2).float() / 255
+
+
+@torch.inference_mode()
+def extract_features(
+    names: Sequence[str],
+    loaders: Sequence[Loader],
+    backbone: Backbone,
+    size: tuple[int, int],
+    store: str | os.PathLike,
+    batch: int = 16,
+) -> None:
+    """Write the feature store of a list of images, one pass, each image squashed to ``size``.
+
+    Args:
+        names: one per image, in the order of the store; must be distinct.
+        loaders: read the images.
+        backbone: on the device that is to be used.
+        size: (width, height) in pixels, multiples of 16.
+        store: path of the ``.npy`` file; the header is written beside it, last.
+        batch: images per forward pass.
+
+    Raises:
+        InputError: when names repeat, an image does not open, or the disk has too little room.
+    """
+    store = Path(store)
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if list(names).count(name) > 1)
+        raise InputError(f"{store}: image {twice!r} is listed more than once; names must be distinct")
+    device = next(backbone.parameters()).device
+    shape = (len(names), backbone.channels, *grid_shape(size[::-1]))
+    needed = int(np.prod(shape)) * 2
+    store.parent.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(store.parent).free
+    print(f"{store}: {shape[0]} images, {needed / 1e6:.1f} MB of features", flush=True)
+    if needed > free:
+        raise InputError(f"{store}: needs {needed / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB free; make room")
+    with whole_file(store) as temporary:
+        array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
+        for start in progress(range(0, len(names), batch), f"features ({store.stem}, batches)"):
+            images = images_to_tensor([resize(load(), size) for load in loaders[start : start + batch]], device)
+            array[start : start + batch] = backbone(images).half().cpu().numpy()
+        array.flush()
+        del array
+    write_json(
+        store.with_suffix(".json"),
+        {"names": list(names), "size": list(size), "channels": backbone.channels, "backbone": backbone_key(backbone)},
+    )
+
+
+class FeatureStore:
+    """Features of named images, read as needed.
+
+    Attributes:
+        names: in the order of the store.
+        shape: (h, w) in cells.
+        channels: C.
+    """
+
+    def __init__(self, store: str | os.PathLike, backbone: Backbone, names: Sequence[str] | None = None) -> None:
+        """Open a store written by ``extract_features``.
+
+        Args:
+            store: the ``.npy`` file.
+            backbone: that the features must come from.
+            names: that the store must hold, in this order.
+
+        Raises:
+            InputError: when the files are missing or do not agree with each other, the backbone or the names.
+        """
+        store = Path(store)
+        header = read_json(store.with_suffix(".json"))
+        try:
+            self._array = np.load(store, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{store}: not readable as a feature store ({error}); delete it and run again") from None
+        self.names: list[str] = header["names"]
+        if len(self.names) != len(self._array):
+            raise InputError(f"{store}: {len(self._array)} features, {len(self.names)} names; delete it and run again")
+        if header["backbone"] != backbone_key(backbone):
+            raise InputError(f"{store}: features of another backbone; delete the store and run again")
+        if names is not None and list(names) != self.names:
+            pairs = zip([*names, None], [*self.names, None], strict=False)
+            place, (wanted, found) = next((n, both) for n, both in enumerate(pairs) if both[0] != both[1])
+            raise InputError(
+                f"{store}: holds other images than asked for; first difference at {place}: expected {wanted!r}, "
+                f"found {found!r}. Delete the store and run again"
+            )
+        self._place = {name: place for place, name in enumerate(self.names)}
+        self.channels: int = self._array.shape[1]
+        self.shape: tuple[int, int] = self._array.shape[2:]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def place(self, name: str) -> int:
+        """Return the position of a named image."""
+        return self._place[name]
+
+    def read(self, places: Sequence[int] | np.ndarray) -> torch.Tensor:
+        """Return the features at positions, float32 (n, C, h, w), on the CPU."""
+        return torch.from_numpy(np.asarray(self._array[np.asarray(places, int)], np.float32))

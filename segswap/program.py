@@ -1,0 +1,43 @@
+"""How a command-line program of the workflow runs: threads, clear errors, exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from segswap.errors import InputError
+
+INTERRUPTED = 75
+"""Exit code (``EX_TEMPFAIL``) of a job that stopped in good order and can go on when started again."""
+
+
+class Interrupted(Exception):
+    """Raised by long work that was asked to stop and has saved its state."""
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def run(main: Callable[[], None]) -> NoReturn:
+    """Run a program: ``InputError`` becomes one line and status 1, ``Interrupted`` one line and status 75.
+
+    Snakemake states a job's threads in ``OMP_NUM_THREADS``; there may be fewer cores than that. Libraries
+    that would start more threads than both are held back, so that jobs side by side do not fight.
+    """
+    threads = max(1, min(int(os.environ.get("OMP_NUM_THREADS") or available_cores()), available_cores()))
+    if "cv2" in sys.modules:
+        sys.modules["cv2"].setNumThreads(1)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")
+    except Interrupted as reason:
+        print(f"interrupted: {reason}", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    sys.exit(0)

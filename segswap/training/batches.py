@@ -1,0 +1,250 @@
+"""Batches straight from shards: what a step sees is a pure function of the seed and the step's number.
+
+The pairs of a set are visited in a new random order each pass, every pair once a pass; one- and two-object
+sets are mixed in a fixed proportion. Step t of process r of R takes the draws (t * R + r) * B to
+(t * R + r + 1) * B - 1, so processes share the data without loss or duplicates, and a resumed run goes on
+with the very next pair.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from segswap.errors import InputError
+from segswap.matching.features import FeatureStore
+from segswap.pairs.render import Labels
+from segswap.pairs.shards import PairSet
+from segswap.randomness import generator
+from segswap.training.losses import Targets
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchSettings:
+    """What a batch is made of; published values in the defaults of the configuration.
+
+    Attributes:
+        positives: positive pairs.
+        negatives: negative pairs, first images with second images shifted by 1, then 2, ...
+        two_object_share: share of two-object pairs among the positives.
+        stylise_probability: chance that an image is replaced by its stylised version, each on its own.
+        warp_probability: chance that image b is warped by a thin-plate spline, each on its own.
+        warp_grids: sizes of the spline's control grid, equally likely.
+        hide_probability: chance that the cells of b outside its mask are hidden from attention, each.
+        swap_probability: chance that a and b exchange roles, for the whole batch.
+    """
+
+    positives: int
+    negatives: int
+    two_object_share: float
+    stylise_probability: float
+    warp_probability: float
+    warp_grids: Sequence[int]
+    hide_probability: float
+    swap_probability: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """One side of a batch: of each image either its stored features or its pixels.
+
+    Attributes:
+        images: uint8 (n, 3, H, W), of the rows ``image_rows``.
+        features: float32 (m, C, h, w), of the other rows, ``feature_rows``; None when there are none.
+    """
+
+    images: torch.Tensor
+    image_rows: torch.Tensor
+    features: torch.Tensor | None
+    feature_rows: torch.Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """One step's pairs, before warping.
+
+    Attributes:
+        a, b: the two sides.
+        targets: labels.
+        keys: per pair, the names of the two pictures taken.
+        photos_a, photos_b: ids of the photos that image a, and image b, show parts of.
+        warp: bool (B,): whose image b is to be warped; those are always given as pixels.
+        warp_random: float (B, K, 2) in [0, 1): the spline of each.
+        hide: bool (B,): whose background in b is to be hidden.
+        swap: whether roles are exchanged.
+    """
+
+    a: Inputs
+    b: Inputs
+    targets: Targets
+    keys: list[tuple[str, str]]
+    photos_a: list[frozenset[int]]
+    photos_b: list[frozenset[int]]
+    warp: torch.Tensor
+    warp_random: torch.Tensor
+    hide: torch.Tensor
+    swap: bool
+
+
+def negative_indices(positives: int, negatives: int) -> tuple[list[int], list[int]]:
+    """Return the positions of the first and second images of the negatives in a batch."""
+    first = [n % positives for n in range(negatives)]
+    second = [(n + 1 + n // positives) % positives for n in range(negatives)]
+    return first, second
+
+
+class PairBatches(Dataset):
+    """Batches by step number (a map-style data set whose items are whole batches)."""
+
+    def __init__(
+        self,
+        manifests: Sequence[str | os.PathLike],
+        settings: BatchSettings,
+        seed: int,
+        features: Sequence[FeatureStore] | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        """Open the pair sets.
+
+        Args:
+            manifests: ``manifest.json`` of the one-object set, then of the two-object set.
+            settings: the batch.
+            seed: of the order and of every choice.
+            features: stores of the sets' pictures (``pair_picture_names``); None: features are computed anew.
+            rank, world_size: this process among all.
+
+        Raises:
+            InputError: when a set is damaged, or too small, or has no stylised pictures though they are asked for.
+        """
+        self.sets = [PairSet(manifest) for manifest in manifests]
+        self.settings, self.seed, self.features = settings, seed, features
+        self.rank, self.world_size = rank, world_size
+        self.excluded: frozenset[tuple[int, int]] = frozenset()
+        if settings.negatives > settings.positives * (settings.positives - 1):
+            raise InputError(
+                f"train.batch.negatives {settings.negatives}: {settings.positives} positives make at most "
+                f"{settings.positives * (settings.positives - 1)} negatives"
+            )
+        for manifest, pairs in zip(manifests, self.sets, strict=True):
+            if settings.stylise_probability > 0 and "as.jpg" not in pairs.pictures:
+                raise InputError(
+                    f"{manifest}: the set was made without style; make it with another style.method, or set "
+                    "train.batch.stylise_probability to 0"
+                )
+            if len(pairs) < settings.positives:
+                raise InputError(f"{manifest}: {len(pairs)} pairs, fewer than a batch of {settings.positives}")
+        self._order = lru_cache(maxsize=4)(self._draw_order)
+
+    def _draw_order(self, which: int, pass_number: int) -> np.ndarray:
+        return generator(self.seed, "order", which, pass_number).permutation(len(self.sets[which]))
+
+    def positions(self, step: int) -> list[tuple[int, int]]:
+        """Return (set, position in the set) of a step's pairs; excluded ones are replaced."""
+        share = self.settings.two_object_share
+        first = (step * self.world_size + self.rank) * self.settings.positives
+        found = []
+        for draw in range(first, first + self.settings.positives):
+            # The nth draw is a two-object pair whenever n * share passes the next whole number.
+            which = int((draw + 1) * share) - int(draw * share)
+            count = int(draw * share) if which else draw - int(draw * share)
+            pass_number, place = divmod(count, len(self.sets[which]))
+            pair = which, int(self._order(which, pass_number)[place])
+            if pair in self.excluded:
+                rng = generator(self.seed, "replacement", draw)
+                while pair in self.excluded:
+                    pair = which, int(rng.integers(len(self.sets[which])))
+            found.append(pair)
+        return found
+
+    def __getitem__(self, step: int) -> Batch:
+        settings = self.settings
+        rng = generator(self.seed, "batch", step, self.rank)
+        n = settings.positives
+        styled = rng.uniform(size=(n, 2)) < settings.stylise_probability
+        warp = rng.uniform(size=n) < settings.warp_probability
+        grid = int(rng.choice(settings.warp_grids))
+        warp_random = rng.uniform(size=(n, grid * grid, 2))
+        hide = rng.uniform(size=n) < settings.hide_probability
+        swap = bool(rng.uniform() < settings.swap_probability)
+        pairs = self.positions(step)
+        names = [("as.jpg" if a else "a.jpg", "bs.jpg" if b else "b.jpg") for a, b in styled]
+        photos = [self.sets[which].photos(position) for which, position in pairs]
+        return Batch(
+            a=self._inputs(pairs, [a for a, _ in names], np.zeros(n, bool)),
+            b=self._inputs(pairs, [b for _, b in names], warp),
+            targets=_stack_labels([self.sets[which].labels(position) for which, position in pairs]),
+            keys=[
+                tuple(f"{self.sets[which].key(position)}.{name}" for name in both)
+                for (which, position), both in zip(pairs, names, strict=True)
+            ],
+            photos_a=[frozenset([source]) for source, _ in photos],
+            photos_b=[frozenset(both) for both in photos],
+            warp=torch.from_numpy(warp),
+            warp_random=torch.from_numpy(warp_random.astype(np.float32)),
+            hide=torch.from_numpy(hide),
+            swap=swap,
+        )
+
+    def _inputs(self, pairs: list[tuple[int, int]], names: list[str], pixels: np.ndarray) -> Inputs:
+        """Read one side of a batch: pixels where they are needed or nothing is stored, else features."""
+        by_pixels = pixels if self.features else np.ones(len(pairs), bool)
+        images, features = [], []
+        for (which, position), name, as_pixels in zip(pairs, names, by_pixels, strict=True):
+            if as_pixels:
+                images.append(self.sets[which].picture(position, name))
+            else:
+                store = self.features[which]
+                features.append(store.read([store.place(picture_name(self.sets[which], position, name))]))
+        return Inputs(
+            images=_stack_images(images),
+            image_rows=torch.from_numpy(np.flatnonzero(by_pixels)),
+            features=torch.cat(features) if features else None,
+            feature_rows=torch.from_numpy(np.flatnonzero(~by_pixels)),
+        )
+
+
+def picture_name(pairs: PairSet, position: int, member: str) -> str:
+    """Return the name of a pair's picture in a feature store."""
+    return f"{pairs.key(position)}.{member}"
+
+
+def _stack_images(images: list[np.ndarray]) -> torch.Tensor:
+    """Stack RGB pictures to uint8 (B, 3, H, W); none give an empty tensor."""
+    if not images:
+        return torch.empty(0, 3, 0, 0, dtype=torch.uint8)
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+
+
+def _stack_labels(labels: list[Labels]) -> Targets:
+    def stack(name: str) -> torch.Tensor:
+        return torch.from_numpy(np.stack([getattr(label, name) for label in labels]))
+
+    return Targets(stack("mask_a")[:, None], stack("mask_b")[:, None], stack("corr_a"), stack("corr_b"))
+
+
+def load_batches(batches: PairBatches, start: int, stop: int, workers: int) -> DataLoader[Any]:
+    """Return the batches of steps start to stop - 1, in order, decoded ahead by worker processes (0: in line)."""
+    return DataLoader(
+        batches,
+        batch_size=None,
+        sampler=range(start, stop),
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_one_thread if workers else None,
+    )
+
+
+def _one_thread(_: int) -> None:
+    # Worker processes and torch's own threads would together start more threads than there are cores.
+    import cv2
+
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)

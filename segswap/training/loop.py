@@ -1,0 +1,334 @@
+"""The loop of both training stages (paper section 3.3).
+
+Everything random is addressed by the seed and the step, the dropout included, so a resumed run repeats an
+uninterrupted one bit for bit (on a CPU, with the same number of threads).
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from segswap.errors import InputError
+from segswap.files import content_key, sha256, write_text
+from segswap.matching.features import FeatureStore
+from segswap.models.checkpoint import load_checkpoint, save_checkpoint
+from segswap.models.segswap import SegSwap
+from segswap.progress import progress
+from segswap.randomness import generator, torch_seed
+from segswap.training.batches import Batch, BatchSettings, PairBatches, load_batches
+from segswap.training.hard_negatives import Mined, MiningSettings, mine, pool_features
+from segswap.training.losses import Losses
+from segswap.training.state import RollingState, StopRequest
+from segswap.training.step import HardNegatives, LossSettings, batch_losses
+
+Validate = Callable[[SegSwap], dict[str, float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class StageSettings:
+    """One stage's schedule.
+
+    Attributes:
+        epochs: number of epochs; the model is validated after each and the best is kept.
+        steps_per_epoch: steps of an epoch (stage 2: as many as there are hard pairs, see ``MiningSettings``).
+        learning_rate: of Adam, after warm-up.
+        beta2: Adam's second decay rate.
+        gradient_clip: largest norm of the gradient, or None as published.
+        warmup_steps: steps of the linear warm-up, from the first step.
+        schedule: ``step`` (as published: times ``drop_factor`` after ``drop_epoch`` epochs), or ``cosine`` (to
+            zero over all epochs).
+        drop_epoch, drop_factor: of the schedule ``step``.
+        select: validation number by which the best model is chosen, larger is better.
+    """
+
+    epochs: int
+    steps_per_epoch: int
+    learning_rate: float
+    beta2: float
+    gradient_clip: float | None
+    warmup_steps: int
+    schedule: str
+    drop_epoch: int
+    drop_factor: float
+    select: str
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSettings:
+    """How a training runs; nothing here changes its result.
+
+    Attributes:
+        device: torch device, or ``auto``.
+        workers: processes that decode ahead; 0 decodes in line.
+        state_seconds: time between two saves of the rolling state.
+        time_limit: seconds after which to save and stop, or None.
+        log_every: steps between two lines of the history.
+    """
+
+    device: str
+    workers: int
+    state_seconds: float
+    time_limit: float | None
+    log_every: int
+
+
+def learning_rate_at(settings: StageSettings, step: int) -> float:
+    """Return the learning rate of a step, counted from 0."""
+    if step < settings.warmup_steps:
+        return settings.learning_rate * (step + 1) / settings.warmup_steps
+    if settings.schedule == "cosine":
+        total = settings.epochs * settings.steps_per_epoch
+        share = (step - settings.warmup_steps) / max(1, total - settings.warmup_steps)
+        return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+    dropped = step >= settings.drop_epoch * settings.steps_per_epoch
+    return settings.learning_rate * (settings.drop_factor if dropped else 1.0)
+
+
+def pick_device(name: str) -> torch.device:
+    """Return a torch device; ``auto`` takes the GPU when there is one.
+
+    Raises:
+        InputError: when a GPU is asked for and none is there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"device {name!r}: no GPU is visible to this process; set device to auto or cpu")
+    return torch.device(name)
+
+
+@dataclasses.dataclass
+class _Progress:
+    """Where a training stands: everything that a resumed run needs beside weights and optimiser."""
+
+    epoch: int = 0
+    step_in_epoch: int = 0
+    step: int = 0
+    best: float = -math.inf
+    mined: Mined | None = None
+    history: list[dict[str, float]] = dataclasses.field(default_factory=list)
+
+
+class _Trainer:
+    """A training in progress: weights, optimiser, best weights, place."""
+
+    def __init__(
+        self,
+        model: SegSwap,
+        batches: PairBatches,
+        stage: StageSettings,
+        loss: LossSettings,
+        mining: MiningSettings | None,
+        run: RunSettings,
+        rolling: RollingState,
+        seed: int,
+    ) -> None:
+        self.device = pick_device(run.device)
+        self.model = model.to(self.device)
+        self.batches, self.stage, self.loss, self.mining, self.run = batches, stage, loss, mining, run
+        self.rolling, self.seed = rolling, seed
+        self.optimiser = torch.optim.Adam(
+            model.matcher.parameters(), stage.learning_rate, betas=(0.9, stage.beta2), fused=self.device.type == "cuda"
+        )
+        self.best_weights = {k: v.detach().cpu().clone() for k, v in model.matcher.state_dict().items()}
+        self.at = _Progress()
+        self.saved_at = time.monotonic()
+
+    def save(self) -> None:
+        plain = {f.name: getattr(self.at, f.name) for f in dataclasses.fields(_Progress)}
+        plain["mined"] = self.at.mined.to_plain() if self.at.mined else None
+        self.rolling.save(
+            {
+                "progress": plain,
+                "matcher": self.model.matcher.state_dict(),
+                "best": self.best_weights,
+                "optimiser": self.optimiser.state_dict(),
+            }
+        )
+        self.saved_at = time.monotonic()
+
+    def resume(self) -> None:
+        state = self.rolling.load()
+        if state is None:
+            return
+        plain = state["progress"]
+        mined = Mined.from_plain(plain["mined"]) if plain["mined"] else None
+        self.at = _Progress(**{**plain, "mined": mined})
+        self.model.matcher.load_state_dict(state["matcher"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.best_weights = state["best"]
+        print(f"resumed at epoch {self.at.epoch}, step {self.at.step}", flush=True)
+
+    def train(self, validate: Validate, stop: StopRequest) -> None:
+        """Train to the end, or save and raise ``Interrupted``."""
+        while self.at.epoch < self.stage.epochs:
+            steps = self._begin_epoch()
+            if steps == 0:
+                print(f"no hard negatives left before epoch {self.at.epoch}: the stage ends here", flush=True)
+                break
+            self._run_epoch(steps, stop)
+            self._end_epoch(validate)
+            self.save()
+            stop.raise_if_due(f"the end of epoch {self.at.epoch}")
+
+    def _begin_epoch(self) -> int:
+        """Return the number of steps of the epoch; mine its hard negatives unless a resumed state holds them."""
+        if self.mining is None:
+            return self.stage.steps_per_epoch
+        if self.at.mined is None:
+            stylise = self.batches.settings.stylise_probability
+            self.at.mined = mine(
+                self.model, self.batches.sets, self.mining, stylise, (self.seed, self.at.epoch), self.device
+            )
+        if self.at.mined is None:
+            return 0
+        self.batches.excluded = frozenset((image.which, image.position) for image in self.at.mined.pool)
+        return min(self.at.mined.n_hard, self.mining.max_steps)
+
+    def _run_epoch(self, steps: int, stop: StopRequest) -> None:
+        mined = self.at.mined
+        pool = pool_features(self.model, self.batches.sets, mined.pool, self.device) if mined else None
+        first = self.at.step
+        loader = load_batches(self.batches, first, first + steps - self.at.step_in_epoch, self.run.workers)
+        self.model.matcher.train()
+        sums: dict[str, float] = {}
+        bar = progress(loader, f"epoch {self.at.epoch}", total=steps, initial=self.at.step_in_epoch)
+        for batch in bar:
+            hard = self._hard_negatives(mined, pool) if mined else None
+            losses, rate = self._step(batch, hard)
+            self.at.step += 1
+            self.at.step_in_epoch += 1
+            for name, value in _numbers(losses).items():
+                sums[name] = sums.get(name, 0.0) + value
+            if self.at.step % self.run.log_every == 0:
+                count = min(self.run.log_every, self.at.step - first)
+                row = {"epoch": self.at.epoch, "step": self.at.step, "learning_rate": rate}
+                self.at.history.append(row | {name: value / count for name, value in sums.items()})
+                bar.set_postfix(loss=f"{sums['loss'] / count:.3f}")
+                sums = {}
+            if stop.reason or time.monotonic() - self.saved_at > self.run.state_seconds:
+                self.save()
+                stop.raise_if_due(f"step {self.at.step}")
+
+    def _hard_negatives(self, mined: Mined, pool: torch.Tensor) -> HardNegatives:
+        chosen = mined.draw(generator(self.seed, "hard", self.at.step), self.mining.per_step)
+        return HardNegatives(pool[chosen[:, 0]].float(), pool[chosen[:, 1]].float())
+
+    def _step(self, batch: Batch, hard: HardNegatives | None) -> tuple[Losses, float]:
+        rate = learning_rate_at(self.stage, self.at.step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        torch.manual_seed(torch_seed(self.seed, "dropout", self.at.step))
+        losses = batch_losses(self.model, batch, self.batches.settings.negatives, self.loss, self.device, hard)
+        if not torch.isfinite(losses.total):
+            raise InputError(
+                f"the loss is {losses.total.item()} at step {self.at.step}, on the samples {batch.keys}; the last "
+                f"good state is in {self.rolling.folder}. Look at these samples, or lower the learning rate"
+            )
+        self.optimiser.zero_grad(set_to_none=True)
+        losses.total.backward()
+        if self.stage.gradient_clip:
+            torch.nn.utils.clip_grad_norm_(self.model.matcher.parameters(), self.stage.gradient_clip)
+        self.optimiser.step()
+        return losses, rate
+
+    def _end_epoch(self, validate: Validate) -> None:
+        self.model.matcher.eval()
+        numbers = validate(self.model)
+        row = {"epoch": self.at.epoch, "step": self.at.step}
+        self.at.history.append(row | {f"heldout_{name}": value for name, value in numbers.items()})
+        print(f"epoch {self.at.epoch}: " + ", ".join(f"{k} {v:.4f}" for k, v in numbers.items()), flush=True)
+        if numbers[self.stage.select] > self.at.best:
+            self.at.best = numbers[self.stage.select]
+            self.best_weights = {k: v.detach().cpu().clone() for k, v in self.model.matcher.state_dict().items()}
+        self.at.epoch += 1
+        self.at.step_in_epoch = 0
+        self.at.mined = None
+
+
+def _numbers(losses: Losses) -> dict[str, float]:
+    return {
+        "loss": losses.total.item(),
+        "mask_loss": losses.mask.item(),
+        "correspondence_loss": losses.correspondence.item(),
+        "accuracy_positive": losses.accuracy_positive.item(),
+        "accuracy_negative": losses.accuracy_negative.item(),
+    }
+
+
+def history_csv(rows: list[dict[str, float]]) -> str:
+    """Return the history as CSV: one row per logged step or validated epoch, empty where a number is absent."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in rows)
+    return text.getvalue()
+
+
+def train_stage(
+    initial: str | os.PathLike,
+    manifests: list[Path],
+    features: list[Path] | None,
+    checkpoint: str | os.PathLike,
+    history: str | os.PathLike,
+    state: str | os.PathLike,
+    stage: StageSettings,
+    batch: BatchSettings,
+    loss: LossSettings,
+    mining: MiningSettings | None,
+    run: RunSettings,
+    seed: int,
+    validate: Validate,
+) -> None:
+    """Train one stage from a checkpoint to a checkpoint.
+
+    Args:
+        initial: checkpoint to start from.
+        manifests: training sets, one- then two-object.
+        features: their feature stores, or None to compute features in each step.
+        checkpoint: the best model by validation is written here, last.
+        history: CSV of losses and validations.
+        state: folder of the rolling state; kept between attempts, emptied at the end.
+        mining: hard negatives; None for stage 1.
+        validate: numbers of a model on held-out pairs.
+
+    Raises:
+        InputError: bad input, or a loss that is not finite.
+        Interrupted: asked to stop; the state is saved.
+    """
+    model, about = load_checkpoint(initial)
+    stores = [FeatureStore(path, model.backbone) for path in features] if features else None
+    batches = PairBatches(manifests, batch, seed, stores)
+    decides = [dataclasses.asdict(part) for part in (stage, batch, loss) + ((mining,) if mining else ())]
+    key = content_key([decides, seed, sha256(initial), [sha256(manifest) for manifest in manifests]])
+    rolling = RollingState(Path(state), key)
+    trainer = _Trainer(model, batches, stage, loss, mining, run, rolling, seed)
+    trainer.resume()
+    stop = StopRequest(run.time_limit)
+    try:
+        trainer.train(validate, stop)
+    finally:
+        stop.close()
+    model.matcher.load_state_dict(trainer.best_weights)
+    write_text(history, history_csv(trainer.at.history))
+    origin: dict[str, Any] = {
+        "stage": 2 if mining else 1,
+        "steps": about.get("steps", 0) + trainer.at.step,
+        "seed": seed,
+        "select": stage.select,
+        "best": trainer.at.best,
+        "initial": sha256(initial),
+    }
+    save_checkpoint(checkpoint, model.cpu(), origin)
+    rolling.remove()

@@ -1,0 +1,88 @@
+"""The rolling state of a training: written while it runs, so that a killed run goes on where it was.
+
+Snakemake deletes the declared outputs of a job before it starts and after it fails, so the state lives in a
+folder that no rule declares, named after a key of everything that decides the training's result. It is
+removed once the declared outputs are written: a forced rerun trains anew.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from segswap.errors import InputError
+from segswap.files import whole_file
+from segswap.program import Interrupted
+from segswap.weights import read_state_dict
+
+
+class RollingState:
+    """Saves and finds a training's state; keeps the one before the last in case the last is damaged."""
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self.folder = folder / key
+        self._last, self._previous = self.folder / "state.pt", self.folder / "previous.pt"
+
+    def save(self, content: dict[str, Any]) -> None:
+        """Write the state; the last one becomes the previous one."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self._last.exists():
+            self._last.replace(self._previous)
+        with whole_file(self._last) as temporary:
+            torch.save(content, temporary)
+
+    def load(self) -> dict[str, Any] | None:
+        """Return the newest readable state, or None at the first start."""
+        for path in (self._last, self._previous):
+            if path.exists():
+                try:
+                    return read_state_dict(path)
+                except InputError as error:
+                    print(f"state not usable, trying the one before: {error}", flush=True)
+        return None
+
+    def remove(self) -> None:
+        """Delete the folder: the declared outputs are in place."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class StopRequest:
+    """Turns SIGTERM, SIGINT and a time limit into a question the loop can ask between two steps."""
+
+    def __init__(self, time_limit: float | None = None) -> None:
+        """Start listening.
+
+        Args:
+            time_limit: seconds from now after which to stop, or None.
+        """
+        self._deadline = time.monotonic() + time_limit if time_limit else None
+        self._signal: int | None = None
+        self._handlers = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._signal = number
+
+    @property
+    def reason(self) -> str | None:
+        """Why to stop, or None."""
+        if self._signal is not None:
+            return signal.Signals(self._signal).name
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            return "time limit"
+        return None
+
+    def raise_if_due(self, where: str) -> None:
+        """Raise ``Interrupted`` when a stop was asked for; the state must have been saved."""
+        if self.reason:
+            raise Interrupted(f"{self.reason} at {where}; state saved, start the job again to go on")
+
+    def close(self) -> None:
+        """Give the signals back."""
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
