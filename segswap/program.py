@@ -1,14 +1,18 @@
-"""How a command-line program of the workflow runs: threads, clear errors, exit codes."""
+"""How a command-line program of the workflow runs: settings, threads, clear errors, exit codes."""
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
+import json
 import os
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from segswap.errors import InputError
 
+T = TypeVar("T")
 INTERRUPTED = 75
 """Exit code (``EX_TEMPFAIL``) of a job that stopped in good order and can go on when started again."""
 
@@ -20,6 +24,28 @@ class Interrupted(Exception):
 def available_cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+def json_value(text: str) -> Any:
+    """Parse a command-line value as JSON, for ``argparse``'s ``type``."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise argparse.ArgumentTypeError(f"not JSON ({error}): {text!r}") from None
+
+
+def settings(kind: type[T]) -> Callable[[str], T]:
+    """Return a parser of a settings dataclass from a JSON object, for ``argparse``'s ``type``."""
+
+    def parse(text: str) -> T:
+        values = json_value(text)
+        known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+        if not isinstance(values, dict) or set(values) != known:
+            found = sorted(values) if isinstance(values, dict) else type(values).__name__
+            raise argparse.ArgumentTypeError(f"{kind.__name__} needs the keys {sorted(known)}, found {found}")
+        return kind(**values)
+
+    return parse
 
 
 def run(main: Callable[[], None]) -> NoReturn:

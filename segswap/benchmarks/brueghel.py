@@ -120,7 +120,8 @@ def _check_names(folder: Path, names: Sequence[str], labels: str | os.PathLike, 
             "SegSwap's .png names and frames cropped by 20 pixels with boxes to match; use both of one edition"
         )
     raise InputError(
-        f"{labels}: names {len(missing)} of {len(wanted)} images that are not in {folder} (first: {missing[0]!r}); {hint}"
+        f"{labels}: names {len(missing)} of {len(wanted)} images that are not in {folder} "
+        f"(first: {missing[0]!r}); {hint}"
     )
 
 
@@ -222,8 +223,12 @@ def predict(
     settings: BrueghelSettings,
     device: torch.device,
     batch: int = 32,
+    part: range | None = None,
 ) -> pa.Table:
     """Score every query against every other image of the database, with a box in it.
+
+    Args:
+        part: database images that are searched; None: all.
 
     Returns:
         one row per (query, image): the directed pair score, the box that the query's correspondences give,
@@ -236,11 +241,12 @@ def predict(
     boxes = [_box_in_crop(dataset, query, settings) for query in dataset.queries]
     weight = torch.stack([_box_mask(query_cells(box, cells), cells) for box in boxes]).to(device)
     for start in range(0, len(features), batch):
-        part = slice(start, start + batch)
-        weight[part] = self_match_mask(matcher(features[part], features[part]), weight[part])
+        some = slice(start, start + batch)
+        weight[some] = self_match_mask(matcher(features[some], features[some]), weight[some])
     kernels = _kernels(features, boxes)
     rows: list[dict] = []
-    for place, name in enumerate(progress(dataset.images, "Brueghel images")):
+    for place in progress(range(len(dataset.images)) if part is None else part, "Brueghel images"):
+        name = dataset.images[place]
         image = read_image(dataset.folder / name)
         size = image.shape[1], image.shape[0]
         target = database.read([place]).to(device)

@@ -239,6 +239,25 @@ def discover(images: ImageClass, predictions: PairPredictions, settings: Interne
     return cell_masks(nodes, predictions.pairs, vector, n, shape, settings.reduction, settings.protocol)
 
 
+def write_masks(path: str | os.PathLike, masks: np.ndarray) -> None:
+    """Write the soft masks (n, h, w) of a class as a whole npz file."""
+    with whole_file(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, masks=masks)
+
+
+def read_masks(path: str | os.PathLike) -> np.ndarray:
+    """Read a file of ``write_masks``.
+
+    Raises:
+        InputError: when the file is not of that form.
+    """
+    try:
+        with np.load(Path(path), allow_pickle=False) as arrays:
+            return arrays["masks"]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: not readable as soft masks ({error}); delete it and run again") from None
+
+
 _SCHEMA = pa.schema(
     [
         ("class", pa.string()),

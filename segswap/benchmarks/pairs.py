@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from segswap.errors import InputError
-from segswap.files import whole_file
 from segswap.matching.cosine import best_cosines
 from segswap.matching.features import FeatureStore
 from segswap.matching.predict import predict_pairs
 from segswap.matching.score import score_pairs
 from segswap.pairs.render import Labels
-from segswap.pairs.shards import PairSet
+from segswap.pairs.shards import PairSet, picture_name
 
 STYLES = {"plain": ("a.jpg", "b.jpg"), "styled": ("as.jpg", "bs.jpg")}
 
@@ -36,12 +35,12 @@ class HeldOutPairs:
     Attributes:
         sets: one- and two-object sets.
         stores: features of each set's pictures.
-        limit: number of pairs taken from each set.
+        limit: number of pairs taken from each set, from its beginning; None: all.
     """
 
     sets: list[PairSet]
     stores: list[FeatureStore]
-    limit: int
+    limit: int | None
 
     @classmethod
     def load(
@@ -51,7 +50,7 @@ class HeldOutPairs:
         backbone: nn.Module,
         limit: int | None = None,
     ) -> HeldOutPairs:
-        """Open held-out sets and their feature stores.
+        """Open held-out sets and their feature stores, which hold at least the pairs up to ``limit``.
 
         Raises:
             InputError: when they are damaged or do not agree.
@@ -59,14 +58,15 @@ class HeldOutPairs:
         sets = [PairSet(manifest) for manifest in manifests]
         opened = [FeatureStore(store, backbone) for store in stores]
         for pairs, store, path in zip(sets, opened, stores, strict=True):
-            if list(store.names) != picture_names(pairs):
-                raise InputError(f"{path}: features of other pairs than the set holds; delete the store and run again")
-        return cls(sets, opened, min(limit or max(map(len, sets)), max(map(len, sets))))
+            wanted = picture_names(pairs, limit)
+            if store.names[: len(wanted)] != wanted:
+                raise InputError(f"{path}: features of other pairs than asked for; delete the store and run again")
+        return cls(sets, opened, limit)
 
     def items(self, which: int) -> list[tuple[str, int, int]]:
         """Return (style, position of a, position of b) of a set's positive, then negative pairs."""
         pairs = self.sets[which]
-        count = min(self.limit, len(pairs))
+        count = len(pairs) if self.limit is None else min(self.limit, len(pairs))
         styles = [name for name, pictures in STYLES.items() if pictures[0] in pairs.pictures]
         positive = [(n, n) for n in range(count)]
         negative = [(n, self._unrelated(pairs, n, count)) for n in range(count)]
@@ -82,9 +82,16 @@ class HeldOutPairs:
         raise InputError(f"{pairs.folder}: no pair is unrelated to {pairs.key(position)}; make more held-out pairs")
 
 
-def picture_names(pairs: PairSet) -> list[str]:
-    """Return the names of a set's pictures in its feature store, in order."""
-    return [f"{pairs.key(n)}.{name}" for n in range(len(pairs)) for name in pairs.pictures]
+def picture_names(pairs: PairSet, limit: int | None = None) -> list[str]:
+    """Return the names of the pictures of a set's first ``limit`` pairs in its feature store, in order."""
+    count = len(pairs) if limit is None else min(limit, len(pairs))
+    return [picture_name(pairs, n, name) for n in range(count) for name in pairs.pictures]
+
+
+def picture_loaders(pairs: PairSet, limit: int | None = None) -> list[Callable[[], np.ndarray]]:
+    """Return readers of the pictures of ``picture_names``."""
+    count = len(pairs) if limit is None else min(limit, len(pairs))
+    return [partial(pairs.picture, n, name) for n in range(count) for name in pairs.pictures]
 
 
 _SCHEMA = pa.schema(
@@ -112,7 +119,7 @@ def predict(heldout: HeldOutPairs, matcher: nn.Module, device: torch.device, pro
         items = heldout.items(which)
         places = np.array(
             [
-                [store.place(f"{pairs.key(n)}.{name}") for n, name in zip((a, b), STYLES[style], strict=True)]
+                [store.place(picture_name(pairs, n, name)) for n, name in zip((a, b), STYLES[style], strict=True)]
                 for style, a, b in items
             ]
         )
@@ -134,12 +141,6 @@ def predict(heldout: HeldOutPairs, matcher: nn.Module, device: torch.device, pro
                     }
                 )
     return pa.Table.from_pylist(rows, schema=_SCHEMA)
-
-
-def write_predictions(table: pa.Table, path: str | os.PathLike) -> None:
-    """Write predictions as a whole Parquet file."""
-    with whole_file(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
 
 
 def _unpack(data: bytes, labels: Labels) -> np.ndarray:
@@ -220,7 +221,7 @@ def calibrate_threshold(train: HeldOutPairs, device: torch.device) -> dict[str, 
         for style, a, b in train.items(which):
             if a != b:
                 continue
-            names = [f"{pairs.key(a)}.{name}" for name in STYLES[style]]
+            names = [picture_name(pairs, a, name) for name in STYLES[style]]
             x, y = (store.read([store.place(name)]).to(device) for name in names)
             own = pairs.labels(a)
             truth = np.concatenate([own.mask_a.ravel(), own.mask_b.ravel()]) > 0.5

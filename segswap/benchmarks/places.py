@@ -29,6 +29,13 @@ from segswap.progress import progress
 COUNTS = (1, 5, 10, 20, 100)
 """N of the reported recalls."""
 
+ORIGINS = {
+    "tokyo247": "Tokyo 24/7 must be requested from its authors (Torii et al., CVPR 2015, project page of 24/7 place "
+    "recognition)",
+    "pitts30k": "Pitts30k must be requested from its authors (Arandjelovic et al., NetVLAD, CVPR 2016, project page)",
+}
+"""How to get the data sets that cannot be downloaded freely."""
+
 SUPPRESSIONS = ("after", "before", "candidates", "none")
 
 
@@ -88,6 +95,24 @@ class Places:
     query_positions: np.ndarray
     database_positions: np.ndarray
     first_ranking: Path | None
+
+
+def require(benchmark: str, folder: str | os.PathLike, files: PlaceFiles) -> None:
+    """Check that a data set's folder and listed files are there.
+
+    Raises:
+        InputError: saying how the data set is got, which files go where, and how to leave the benchmark out.
+    """
+    folder = Path(folder)
+    listed = {name: folder / file for name, file in dataclasses.asdict(files).items() if file}
+    absent = {name: path for name, path in listed.items() if not path.is_file()}
+    if absent:
+        wanted = "\n".join(f"  {path}  (benchmarks.{benchmark}.files.{name})" for name, path in absent.items())
+        raise InputError(
+            f"the data of benchmark {benchmark} is not there. {ORIGINS[benchmark]}. Put into {folder} the pictures, "
+            f"under the names of the lists, and these files:\n{wanted}\nor take {benchmark} out of benchmarks.run. "
+            "The other benchmarks do not need it"
+        )
 
 
 def load(folder: str | os.PathLike, files: PlaceFiles) -> Places:

@@ -18,7 +18,7 @@ from segswap.images import encode_jpeg
 from segswap.progress import progress
 from segswap.randomness import generator
 
-SHAPES = ((180, 240), (240, 180), (200, 200), (160, 240))
+SHAPES = ((176, 256), (256, 176), (208, 208), (192, 240))
 """Heights and widths of the scenes, in pixels."""
 
 
@@ -36,7 +36,7 @@ def draw_scene(
     for category in chosen:
         sprite = draw_sprite(rng, CATEGORIES[category])
         for _ in range(25):
-            size = rng.uniform(0.45, 0.8) * min(shape)
+            size = rng.uniform(0.5, 0.85) * min(shape)
             centre = rng.uniform(0.35 * size, shape[1] - 0.35 * size), rng.uniform(0.35 * size, shape[0] - 0.35 * size)
             candidate = locate_sprite(sprite, sprite_matrix(centre, size, rng.uniform(-25, 25)))
             mask = candidate.mask(shape) > 0

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from segswap.pairs.objects import ObjectTable
+from segswap.versions import RECIPE
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = RECIPE
 """Meaning of a recipe's fields and of the order of its draws; changes with either."""
 
 KINDS = ("1obj", "2obj")

@@ -328,6 +328,11 @@ class PairSet:
         return f"{shard}: member {self.key(position)}.{name} is damaged ({error}); delete the shard and run again"
 
 
+def picture_name(pairs: PairSet, position: int, member: str) -> str:
+    """Return the name of a pair's picture, for example ``1obj-00000042.bs.jpg``: as in the tar."""
+    return f"{pairs.key(position)}.{member}"
+
+
 def shard_indices(n_pairs: int, pairs_per_shard: int, shard: int) -> range:
     """Return the indices of the pairs in a shard; the last one may be shorter."""
     return range(shard * pairs_per_shard, min((shard + 1) * pairs_per_shard, n_pairs))

@@ -79,7 +79,7 @@ class Reinhard:
 
 
 def load_stylist(
-    method: str, vgg: str | os.PathLike | None = None, decoder: str | os.PathLike | None = None, device: str = "cpu"
+    method: str, vgg: str | os.PathLike | None = None, decoder: str | os.PathLike | None = None, device: str = "auto"
 ) -> Stylist | None:
     """Return the restyling method of a name; None for ``none``.
 
@@ -94,11 +94,12 @@ def load_stylist(
         return Reinhard()
     if method == "adain":
         # Torch is imported only where it is needed: a shard job without AdaIN starts seconds faster.
+        from segswap.device import pick_device
         from segswap.pairs.adain import AdaIN
 
         if not vgg or not decoder:
             raise InputError("style.method adain needs style.vgg and style.decoder; or choose reinhard or none")
-        return AdaIN.load(vgg, decoder, device)
+        return AdaIN.load(vgg, decoder, pick_device(device))
     raise InputError(f"style.method {method!r}: expected one of {', '.join(METHODS)}")
 
 

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from segswap.errors import InputError
 from segswap.matching.features import FeatureStore
 from segswap.pairs.render import Labels
-from segswap.pairs.shards import PairSet
+from segswap.pairs.shards import PairSet, picture_name
 from segswap.randomness import generator
 from segswap.training.losses import Targets
 
@@ -209,11 +209,6 @@ class PairBatches(Dataset):
             features=torch.cat(features) if features else None,
             feature_rows=torch.from_numpy(np.flatnonzero(~by_pixels)),
         )
-
-
-def picture_name(pairs: PairSet, position: int, member: str) -> str:
-    """Return the name of a pair's picture in a feature store."""
-    return f"{pairs.key(position)}.{member}"
 
 
 def _stack_images(images: list[np.ndarray]) -> torch.Tensor:

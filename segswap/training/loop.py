@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from segswap.device import pick_device
 from segswap.errors import InputError
 from segswap.files import content_key, sha256, write_text
 from segswap.matching.features import FeatureStore
@@ -92,19 +93,6 @@ def learning_rate_at(settings: StageSettings, step: int) -> float:
         return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
     dropped = step >= settings.drop_epoch * settings.steps_per_epoch
     return settings.learning_rate * (settings.drop_factor if dropped else 1.0)
-
-
-def pick_device(name: str) -> torch.device:
-    """Return a torch device; ``auto`` takes the GPU when there is one.
-
-    Raises:
-        InputError: when a GPU is asked for and none is there.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(f"device {name!r}: no GPU is visible to this process; set device to auto or cpu")
-    return torch.device(name)
 
 
 @dataclasses.dataclass

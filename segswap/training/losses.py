@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 
 import torch
-from torch.nn import functional as F
 
 from segswap.models.transformer import EPSILON
 from segswap.sampling import sample
@@ -35,6 +34,15 @@ class Losses:
     def accuracy(self) -> torch.Tensor:
         """Mean of the accuracies on positive and negative cells."""
         return (self.accuracy_positive + self.accuracy_negative) / 2
+
+
+def _binary_cross_entropy(predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Return the cross-entropy of each cell; predictions are in [EPSILON, 1 - EPSILON].
+
+    PyTorch's own stops the program at a NaN (on a GPU with a device assertion); here it comes out as a NaN, so
+    that the loop can say at which samples.
+    """
+    return -(target * predicted.log() + (1 - target) * (-predicted).log1p())
 
 
 def pair_losses(
@@ -73,7 +81,7 @@ def pair_losses(
     unwanted = [output[:, 2:] for output in negatives]
     predicted = torch.cat([t.flatten() for t in (*terms, *unwanted)])
     target = torch.cat([t.flatten() for t in wanted] + [torch.zeros_like(t).flatten() for t in unwanted])
-    loss_mask = F.binary_cross_entropy(predicted, target)
+    loss_mask = _binary_cross_entropy(predicted, target).mean()
 
     if cells == "maximum":
         weights = [mask == mask.amax(dim=(1, 2, 3), keepdim=True) for mask in wanted[:2]]

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
+from segswap.device import pick_device
 from segswap.errors import InputError
 from segswap.files import content_key, sha256, write_text
 from segswap.models.backbone import Backbone, BackboneSettings
@@ -24,7 +25,7 @@ from segswap.progress import progress
 from segswap.randomness import torch_seed
 from segswap.sampling import cell_centres, sample
 from segswap.training.batches import BatchSettings, PairBatches, load_batches
-from segswap.training.loop import RunSettings, history_csv, pick_device
+from segswap.training.loop import RunSettings, history_csv
 from segswap.training.losses import Targets
 from segswap.training.state import RollingState, StopRequest
 

@@ -1,0 +1,45 @@
+# SegSwap: pairs of pictures that share something, a model that learns to find it, and every benchmark of the study.
+#
+#   snakemake --cores 8                                     the demo world: drawn data, everything, minutes
+#   snakemake --cores 8 --configfile config/paper.yaml      the published study
+#
+# Run from this folder. config/README.md explains every key, docs/formats.md every file.
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+# A configuration file stands alone over the schema's defaults: one given on the command line replaces the demo's.
+if not workflow.overwrite_configfiles:
+
+    configfile: "config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/download.smk"
+include: "workflow/rules/demo.smk"
+include: "workflow/rules/pairs.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/report.smk"
+
+
+report: "workflow/report/workflow.rst"
+
+
+localrules:
+    all,
+    pairs,
+    models,
+    benchmarks,
+
+
+rule all:
+    """Everything: pairs with their galleries, both training stages, every benchmark, tables and the report."""
+    default_target: True
+    input:
+        rules.pairs.input,
+        rules.models.input,
+        rules.benchmarks.input,
+        f"{RESULTS}/tables/summary.csv",
+        f"{RESULTS}/report.html",

@@ -1,0 +1,38 @@
+"""Prediction files: Parquet, written whole, one for each chunk of a benchmark's work."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from segswap.errors import InputError
+from segswap.files import whole_file
+
+
+def chunk_rows(n_items: int, chunks: int, chunk: int) -> range:
+    """Return the items of one of ``chunks`` nearly equal parts of 0 to ``n_items - 1``; a part may be empty."""
+    return range(n_items * chunk // chunks, n_items * (chunk + 1) // chunks)
+
+
+def write_predictions(table: pa.Table, path: str | os.PathLike) -> None:
+    """Write predictions as a whole Parquet file."""
+    with whole_file(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def read_predictions(paths: Sequence[str | os.PathLike]) -> pa.Table:
+    """Read the chunks of a prediction, in order, as one table.
+
+    Raises:
+        InputError: when a file is missing or damaged.
+    """
+    tables = []
+    for path in paths:
+        try:
+            tables.append(pq.read_table(path))
+        except (OSError, pa.ArrowInvalid) as error:
+            raise InputError(f"{path}: not readable as predictions ({error}); delete it and run again") from None
+    return pa.concat_tables(tables)

@@ -1,0 +1,156 @@
+"""The configuration: checked against its schema, completed with the schema's defaults, contradictions refused.
+
+``config/schema.yaml`` is the one place of types, defaults and descriptions; ``config/README.md`` is made from
+it by ``manual``.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema
+import yaml
+
+from segswap.errors import InputError
+
+Section = dict[str, Any]
+
+
+def read_schema(path: str | os.PathLike) -> Section:
+    """Read a schema file (YAML)."""
+    with open(path, encoding="utf-8") as file:
+        return yaml.safe_load(file)
+
+
+def complete_config(given: Section, schema: Section) -> Section:
+    """Return the configuration with every key: the given values, else the schema's defaults.
+
+    Args:
+        given: what the configuration files and the command line say, nested dictionaries.
+        schema: of ``read_schema``.
+
+    Raises:
+        InputError: one line for each problem, each naming its key: an unknown key (with the nearest known one), a
+            wrong type or value, or values that contradict each other.
+    """
+    problems = [_in_words(error) for error in jsonschema.Draft202012Validator(schema).iter_errors(given)]
+    if not problems:
+        config = _with_defaults(given, schema)
+        problems = list(_contradictions(config))
+    if problems:
+        raise InputError("the configuration is not usable:\n" + "\n".join(f"  - {problem}" for problem in problems))
+    return config
+
+
+def _with_defaults(given: Section, schema: Section) -> Section:
+    completed = {}
+    for key, entry in schema["properties"].items():
+        if "properties" in entry:
+            completed[key] = _with_defaults(given.get(key, {}), entry)
+        else:
+            completed[key] = copy.deepcopy(given.get(key, entry["default"]))
+    return completed
+
+
+def _in_words(error: jsonschema.ValidationError) -> str:
+    key = ".".join(str(part) for part in error.absolute_path) or "the configuration"
+    if error.validator == "additionalProperties" and "properties" in error.schema:
+        known = list(error.schema["properties"])
+        prefix = "".join(f"{part}." for part in error.absolute_path)
+        unknown = sorted(set(error.instance) - set(known), key=str)
+        return f"{', '.join(prefix + str(name) for name in unknown)}: unknown key; {_suggestion(unknown, known, prefix)}"
+    if error.validator == "type":
+        wanted = error.validator_value
+        wanted = " or ".join(wanted) if isinstance(wanted, list) else wanted
+        return f"{key}: {error.instance!r} is a {_type_name(error.instance)}, expected {wanted}"
+    return f"{key}: {error.message}"
+
+
+def _suggestion(unknown: list[str], known: list[str], prefix: str) -> str:
+    # Late: only a mistaken configuration needs it.
+    import difflib
+
+    near = difflib.get_close_matches(str(unknown[0]), known, n=1)
+    return f"did you mean {prefix}{near[0]}?" if near else f"known here: {', '.join(known)}"
+
+
+def _type_name(value: Any) -> str:
+    names = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
+    return names.get(type(value), "null" if value is None else type(value).__name__)
+
+
+def _contradictions(config: Section) -> Iterator[str]:
+    """Yield what is wrong with values that are each right by themselves."""
+    pairs, style, batch = config["pairs"], config["style"], config["train"]["batch"]
+    objects, mining = config["objects"], config["train"]["stage2"]["mining"]
+    if objects["min_area_share"] >= objects["max_area_share"]:
+        yield "objects.min_area_share: must be below objects.max_area_share"
+    for key, bounds in (("pairs.stretch", pairs["stretch"]), ("train.stage2.mining.crop_scale", mining["crop_scale"])):
+        if bounds[0] > bounds[1]:
+            yield f"{key}: {bounds} has its lower bound above its upper one"
+    cells = (pairs["size"] // 16) ** 2
+    if pairs["min_cells"] >= cells / 2:
+        yield f"pairs.min_cells: {pairs['min_cells']} is half or more of the {cells} cells of pairs.size {pairs['size']}"
+    if style["method"] == "adain" and not (style["vgg"] and style["decoder"]):
+        yield "style.method: adain needs style.vgg and style.decoder"
+    if style["method"] == "none" and batch["stylise_probability"] > 0:
+        yield "train.batch.stylise_probability: must be 0 where style.method is none"
+    positives, negatives = batch["positives"], batch["negatives"]
+    if negatives > positives * (positives - 1):
+        yield f"train.batch.negatives: {positives} positives make at most {positives * (positives - 1)} negatives"
+    for kind, number in pairs["train"].items():
+        if number < positives:
+            yield f"pairs.train.{kind}: {number} pairs are fewer than train.batch.positives ({positives})"
+        if pairs["heldout"][kind] < 4:
+            yield f"pairs.heldout.{kind}: held-out pairs need at least 4, to have negatives"
+    if mining["hard_above"] <= mining["zero_below"]:
+        yield "train.stage2.mining.hard_above: must be above train.stage2.mining.zero_below"
+    if config["backbone"]["weights"] == "pretrain" and config["backbone"]["pretrain"]["pairs"] > min(
+        pairs["train"].values()
+    ):
+        yield "backbone.pretrain.pairs: a batch is larger than a training set of pairs"
+    for name in ("tokyo247", "pitts30k"):
+        files = config["benchmarks"][name]["files"]
+        if not files["positions"] and not (files["query_positions"] and files["database_positions"]):
+            yield f"benchmarks.{name}.files: set positions, or query_positions and database_positions"
+
+
+def manual(schema: Section) -> str:
+    """Return the manual of every key as Markdown: a heading for each section, a table of its keys."""
+    lines: list[str] = []
+
+    def section(entry: Section, path: str, depth: int) -> None:
+        own = {key: value for key, value in entry["properties"].items() if "properties" not in value}
+        if path:
+            lines.extend([f"{'#' * depth} `{path}`", "", entry["description"], ""])
+        if own:
+            lines.extend(["| key | type | default | meaning |", "|---|---|---|---|"])
+            lines.extend(_manual_row(key, value) for key, value in own.items())
+            lines.append("")
+        for key, value in entry["properties"].items():
+            if "properties" in value:
+                section(value, f"{path}.{key}" if path else key, min(depth + 1, 4) if path else 2)
+
+    section(schema, "", 2)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _manual_row(key: str, entry: Section) -> str:
+    kind = entry.get("type", "string")
+    kind = " or ".join(kind) if isinstance(kind, list) else kind
+    limits = []
+    if "enum" in entry:
+        kind = "one of " + ", ".join(f"`{value}`" for value in entry["enum"])
+    for name, words in (("minimum", "at least"), ("maximum", "at most"), ("exclusiveMinimum", "above")):
+        if name in entry:
+            limits.append(f"{words} {entry[name]}")
+    if "exclusiveMaximum" in entry:
+        limits.append(f"below {entry['exclusiveMaximum']}")
+    if "multipleOf" in entry:
+        limits.append(f"multiple of {entry['multipleOf']}")
+    kind = f"{kind} ({', '.join(limits)})" if limits else kind
+    default = yaml.safe_dump(entry["default"], default_flow_style=True, width=1000).removesuffix("...\n").strip()
+    return f"| `{key}` | {kind} | `{default}` | {entry['description'].replace('|', '/')} |"

@@ -1,0 +1,21 @@
+"""Versions of what each stage makes: a number goes up when the same inputs and settings give other outputs.
+
+The workflow lists them among the parameters of its rules, so that a change of meaning reruns the stage, and a
+change of code that keeps the meaning does not. Nothing is imported here: planning a run stays fast.
+"""
+
+RECIPE = 1
+"""The draws of a pair: ``segswap.pairs.recipe``."""
+
+DEMO_WORLD = 1
+OBJECT_TABLE = 1
+STYLE_STATISTICS = 1
+PAIRS = 1
+"""Pictures and labels of a pair, given its recipe."""
+
+FEATURES = 1
+PRETRAINING = 1
+TRAINING = 1
+PREDICTIONS = 1
+METRICS = 1
+PICTURES = 1

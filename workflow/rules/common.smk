@@ -1,0 +1,272 @@
+# What the rules share: the checked configuration, names of files, and small functions on them.
+
+import json
+import shlex
+from pathlib import Path
+
+from segswap import versions
+from segswap.config import complete_config, read_schema
+from segswap.errors import InputError
+
+try:
+    config = complete_config(
+        config, read_schema(Path(workflow.basedir) / "config/schema.yaml")
+    )
+except InputError as error:
+    raise WorkflowError(str(error)) from None
+
+RESULTS = f"results/{config['run']}"
+DEMO = "resources/demo"
+KINDS = ("1obj", "2obj")
+MATCHERS = ("trained", "untrained", "baseline")
+ENVIRONMENT = "../../envs/segswap.yaml"
+
+# How programs run, as a resource: a change of it reruns nothing, unlike one of a parameter.
+COMPUTE = json.dumps(config["compute"])
+DEVICE = config["compute"]["device"]
+
+# The programs find the package of this folder, also where it is not installed (--sdm conda).
+shell.prefix(
+    'set -euo pipefail; export PYTHONPATH="$PWD${{PYTHONPATH:+:$PYTHONPATH}}"; '
+)
+
+
+wildcard_constraints:
+    split="train|heldout",
+    kind="1obj|2obj",
+    shard="[0-9]{6}",
+    chunk="[0-9]+",
+    matcher="trained|untrained|baseline",
+    places="tokyo247|pitts30k",
+
+
+def without(section, *keys):
+    """Return a section of the configuration, less some keys, as JSON."""
+    return json.dumps({key: value for key, value in section.items() if key not in keys})
+
+
+def only(section, *keys):
+    """Return some keys of a section of the configuration as JSON."""
+    return json.dumps({key: section[key] for key in keys})
+
+
+def shards(split, kind):
+    """Return the tar files of a pair set, in order."""
+    number = -(-config["pairs"][split][kind] // config["pairs"]["pairs_per_shard"])
+    return [
+        f"{RESULTS}/pairs/{split}/{kind}/{kind}-{shard:06d}.tar"
+        for shard in range(number)
+    ]
+
+
+def shard_manifests(split, kind):
+    """Return the Parquet manifests of a pair set's shards, in order."""
+    return [tar.removesuffix(".tar") + ".parquet" for tar in shards(split, kind)]
+
+
+def manifests(split):
+    """Return the manifests of a split's one- and two-object sets."""
+    return [f"{RESULTS}/pairs/{split}/{kind}/manifest.json" for kind in KINDS]
+
+
+def pair_features(split):
+    """Return the feature stores of a split's one- and two-object sets."""
+    return [f"{RESULTS}/features/pairs/{split}-{kind}.npy" for kind in KINDS]
+
+
+def features_limit(split):
+    """Return how many pairs of each set have their features stored; None: all."""
+    train = config["train"]
+    if split == "train":
+        return None if train["store_features"] else train["validation_pairs"]
+    return max(train["validation_pairs"], config["benchmarks"]["pairs"]["limit"])
+
+
+def style_inputs():
+    """Return what restyling needs: statistics of the style images, and AdaIN's weights."""
+    style = config["style"]
+    if style["method"] == "none":
+        return {}
+    weights = (
+        {"vgg": style["vgg"], "decoder": style["decoder"]}
+        if style["method"] == "adain"
+        else {}
+    )
+    return {"statistics": f"{RESULTS}/styles.npz", **weights}
+
+
+def flags(**values):
+    """Return command-line flags of the values that are given: ``flags(vgg="a")`` is ``--vgg a``."""
+    return " ".join(
+        f"--{name} {shlex.quote(str(value))}" for name, value in values.items() if value
+    )
+
+
+def style_flags(wildcards, input):
+    """Return the flags of a restyling program."""
+    given = {name: input.get(name) for name in ("statistics", "vgg", "decoder")}
+    return flags(style=config["style"]["method"], **given)
+
+
+def backbone_weights():
+    """Return the file of the backbone's weights; trained by the workflow where the configuration says so."""
+    weights = config["backbone"]["weights"]
+    return f"{RESULTS}/checkpoints/backbone.pt" if weights == "pretrain" else weights
+
+
+def histories():
+    """Return the training histories of a run, by name."""
+    pretraining = (
+        {"pretraining": "pretrain"}
+        if config["backbone"]["weights"] == "pretrain"
+        else {}
+    )
+    named = {**pretraining, "stage 1": "stage1", "stage 2": "stage2"}
+    return {name: f"{RESULTS}/history/{file}.csv" for name, file in named.items()}
+
+
+def stage2_settings():
+    """Return the schedule of stage 2: an epoch has at most ``mining.max_steps`` steps."""
+    stage = {
+        key: value
+        for key, value in config["train"]["stage2"].items()
+        if key != "mining"
+    }
+    return json.dumps(
+        {**stage, "steps_per_epoch": config["train"]["stage2"]["mining"]["max_steps"]}
+    )
+
+
+def matcher_inputs(wildcards):
+    """Return the files of a matcher: its checkpoint, and the threshold of the cosine baseline."""
+    stage = "stage2" if wildcards.matcher == "trained" else "untrained"
+    baseline = (
+        {"baseline": f"{RESULTS}/baseline.json"}
+        if wildcards.matcher == "baseline"
+        else {}
+    )
+    return {"checkpoint": f"{RESULTS}/checkpoints/{stage}.pt", **baseline}
+
+
+def baseline_flag(wildcards, input):
+    """Return the flag that makes a program match by cosine, where the matcher is the baseline."""
+    return flags(baseline=input.get("baseline"))
+
+
+def chunk_predictions(benchmark, matcher):
+    """Return the prediction files of all chunks of a benchmark, in order."""
+    chunks = config["benchmarks"][benchmark]["chunks"]
+    return [
+        f"{RESULTS}/{benchmark}/{matcher}/predictions-{chunk}.parquet"
+        for chunk in range(chunks)
+    ]
+
+
+def matcher_metrics(benchmark, matcher):
+    """Return the metrics of one matcher on a benchmark."""
+    folder = "pairs_benchmark" if benchmark == "pairs" else benchmark
+    return f"{RESULTS}/{folder}/{matcher}/metrics.json"
+
+
+def segmentations(matcher):
+    """Return the segmentations of all classes of Internet."""
+    classes = config["benchmarks"]["internet"]["classes"]
+    return [
+        f"{RESULTS}/internet/{matcher}/{name}-segmentations.parquet" for name in classes
+    ]
+
+
+def soft_masks(matcher):
+    """Return the soft masks of all classes of Internet."""
+    return [
+        path.replace("-segmentations.parquet", "-masks.npz")
+        for path in segmentations(matcher)
+    ]
+
+
+def brueghel_settings():
+    """Return the protocol of Brueghel as JSON."""
+    section = {**config["benchmarks"]["brueghel"], "protocol": config["protocol"]}
+    return without(section, "images", "labels", "chunks")
+
+
+def place_settings(wildcards):
+    """Return the protocol of a place recognition benchmark as JSON."""
+    section = {**config["benchmarks"][wildcards.places], "protocol": config["protocol"]}
+    return without(section, "folder", "files", "chunks")
+
+
+def place_folder(wildcards):
+    """Return the folder of a place recognition data set."""
+    return config["benchmarks"][wildcards.places]["folder"]
+
+
+def place_files(wildcards):
+    """Return the names of the files of a place recognition data set as JSON."""
+    return json.dumps(config["benchmarks"][wildcards.places]["files"])
+
+
+def drawn_places(wildcards):
+    """Return the folder of a place recognition data set where the workflow draws it; others must be there."""
+    folder = place_folder(wildcards)
+    return [folder] if folder.startswith(f"{DEMO}/") else []
+
+
+def internet_settings():
+    """Return the protocol of Internet as JSON."""
+    section = {**config["benchmarks"]["internet"], "protocol": config["protocol"]}
+    return without(section, "folder", "classes")
+
+
+def is_at_hand(benchmark):
+    """Return whether a benchmark's data is there or can be made: what must be requested may be absent."""
+    folder = config["benchmarks"].get(benchmark, {}).get("folder", "")
+    return (
+        benchmark not in ("tokyo247", "pitts30k")
+        or folder.startswith(f"{DEMO}/")
+        or Path(folder).is_dir()
+    )
+
+
+def report_files():
+    """Return the flags that name the parts of the report page."""
+    sets = [(split, kind) for split in ("train", "heldout") for kind in KINDS]
+    files = {
+        "metrics": {name: f"{RESULTS}/metrics/{name}.json" for name in REPORTED},
+        "pictures": {name: f"{RESULTS}/pictures/{name}.jpg" for name in REPORTED},
+        "objects": {
+            split: f"{RESULTS}/objects/{split}.json" for split in ("train", "heldout")
+        },
+        "pair-sets": {
+            f"{split} {kind}": f"{RESULTS}/pairs/{split}/{kind}/manifest.json"
+            for split, kind in sets
+        },
+        "galleries": {
+            f"{split} {kind}": f"{RESULTS}/galleries/{split}-{kind}.html"
+            for split, kind in sets
+        },
+    }
+    return flags(**{name: json.dumps(paths) for name, paths in files.items()})
+
+
+def metrics_files(names):
+    """Return the metrics of benchmarks."""
+    return [f"{RESULTS}/metrics/{name}.json" for name in names]
+
+
+BENCHMARKS = config["benchmarks"]["run"]
+# Tables and report show what can be run: a data set that is absent fails its own benchmark and nothing else.
+REPORTED = [name for name in BENCHMARKS if is_at_hand(name)]
+
+# Published files by where they go, below resources/.
+DOWNLOADS = {
+    "coco2017/train2017.zip": config["downloads"]["coco_train_images"],
+    "coco2017/val2017.zip": config["downloads"]["coco_val_images"],
+    "coco2017/annotations_trainval2017.zip": config["downloads"]["coco_annotations"],
+    "weights/moco_v2_800ep_pretrain.pth.tar": config["downloads"]["moco"],
+    "weights/vgg_normalised.pth": config["downloads"]["adain_vgg"],
+    "weights/decoder.pth": config["downloads"]["adain_decoder"],
+    "brueghel/Brueghel.zip": config["downloads"]["brueghel_images"],
+    "brueghel/labels.json": config["downloads"]["brueghel_labels"],
+    "ObjectDiscovery-data.zip": config["downloads"]["internet"],
+}

@@ -1,0 +1,687 @@
+# Makes: predictions, metrics and pictures of every benchmark, for the trained model and both baselines.
+# Needs: checkpoints, and each benchmark's data in its published layout. Predictions are stored, and metrics are
+# computed from them: a measure can change without running a model.
+
+
+rule benchmarks:
+    """The metrics and pictures of every benchmark that is asked for."""
+    input:
+        metrics_files(BENCHMARKS),
+        expand(f"{RESULTS}/pictures/{{benchmark}}.jpg", benchmark=BENCHMARKS),
+
+
+# Held-out pairs
+
+
+rule predict_pairs:
+    """Every held-out pair is matched, and its first picture with the second one of an unrelated pair."""
+    input:
+        unpack(matcher_inputs),
+        manifests=manifests("heldout"),
+        shards=ancient([shards("heldout", kind) for kind in KINDS]),
+        features=pair_features("heldout"),
+    output:
+        predictions=f"{RESULTS}/pairs_benchmark/{{matcher}}/predictions.parquet",
+    log:
+        f"logs/{config['run']}/predict_pairs-{{matcher}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/predict_pairs-{{matcher}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 4
+    resources:
+        mem_mb=4000,
+        runtime=720,
+        gpu=1,
+        device=DEVICE,
+    params:
+        limit=config["benchmarks"]["pairs"]["limit"],
+        baseline=baseline_flag,
+        protocol=config["protocol"],
+        version=versions.PREDICTIONS,
+    shell:
+        "python workflow/scripts/predict_pairs.py"
+        " --manifests {input.manifests:q}"
+        " --features {input.features:q}"
+        " --limit {params.limit}"
+        " --checkpoint {input.checkpoint:q}"
+        " {params.baseline}"
+        " --protocol {params.protocol}"
+        " --device {resources.device}"
+        " --predictions {output.predictions:q}"
+        " > {log:q} 2>&1"
+
+
+rule metrics_pairs:
+    """Mask IoU, correspondence errors, and how well the score tells related pairs from unrelated ones."""
+    input:
+        manifests=manifests("heldout"),
+        shards=ancient([shards("heldout", kind) for kind in KINDS]),
+        predictions=f"{RESULTS}/pairs_benchmark/{{matcher}}/predictions.parquet",
+    output:
+        f"{RESULTS}/pairs_benchmark/{{matcher}}/metrics.json",
+    log:
+        f"logs/{config['run']}/metrics_pairs-{{matcher}}.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        version=versions.METRICS,
+    shell:
+        "python workflow/scripts/metrics_pairs.py"
+        " --manifests {input.manifests:q}"
+        " --metrics {output:q}"
+        " {input.predictions:q}"
+        " > {log:q} 2>&1"
+
+
+# Brueghel
+
+
+rule features_brueghel:
+    """The features of all paintings, and of each query: the crop around its box, brought to the protocol's size."""
+    input:
+        images=config["benchmarks"]["brueghel"]["images"],
+        labels=config["benchmarks"]["brueghel"]["labels"],
+        checkpoint=f"{RESULTS}/checkpoints/untrained.pt",
+    output:
+        database=f"{RESULTS}/features/brueghel/database.npy",
+        database_header=f"{RESULTS}/features/brueghel/database.json",
+        queries=f"{RESULTS}/features/brueghel/queries.npy",
+        queries_header=f"{RESULTS}/features/brueghel/queries.json",
+    log:
+        f"logs/{config['run']}/features_brueghel.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/features_brueghel.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 4
+    resources:
+        mem_mb=4000,
+        runtime=240,
+        gpu=1,
+        device=DEVICE,
+    params:
+        settings=brueghel_settings(),
+        version=versions.FEATURES,
+    shell:
+        "python workflow/scripts/features_brueghel.py"
+        " --images {input.images:q}"
+        " --labels {input.labels:q}"
+        " --settings {params.settings:q}"
+        " --checkpoint {input.checkpoint:q}"
+        " --device {resources.device}"
+        " --database {output.database:q}"
+        " --queries {output.queries:q}"
+        " > {log:q} 2>&1"
+
+
+rule predict_brueghel:
+    """Every query is scored against a part of the paintings, with a box in each; one job searches one part."""
+    input:
+        unpack(matcher_inputs),
+        images=config["benchmarks"]["brueghel"]["images"],
+        labels=config["benchmarks"]["brueghel"]["labels"],
+        database=f"{RESULTS}/features/brueghel/database.npy",
+        queries=f"{RESULTS}/features/brueghel/queries.npy",
+    output:
+        f"{RESULTS}/brueghel/{{matcher}}/predictions-{{chunk}}.parquet",
+    log:
+        f"logs/{config['run']}/predict_brueghel-{{matcher}}-{{chunk}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/predict_brueghel-{{matcher}}-{{chunk}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 4
+    resources:
+        mem_mb=4000,
+        runtime=720,
+        gpu=1,
+        device=DEVICE,
+    params:
+        settings=brueghel_settings(),
+        chunks=config["benchmarks"]["brueghel"]["chunks"],
+        baseline=baseline_flag,
+        version=versions.PREDICTIONS,
+    shell:
+        "python workflow/scripts/predict_brueghel.py"
+        " --images {input.images:q}"
+        " --labels {input.labels:q}"
+        " --database {input.database:q}"
+        " --queries {input.queries:q}"
+        " --settings {params.settings:q}"
+        " --chunk {wildcards.chunk}"
+        " --chunks {params.chunks}"
+        " --checkpoint {input.checkpoint:q}"
+        " {params.baseline}"
+        " --device {resources.device}"
+        " --predictions {output:q}"
+        " > {log:q} 2>&1"
+
+
+rule metrics_brueghel:
+    """Retrieval and detection average precision, meaned over the queries of a category, then over categories."""
+    input:
+        images=config["benchmarks"]["brueghel"]["images"],
+        labels=config["benchmarks"]["brueghel"]["labels"],
+        predictions=lambda wildcards: chunk_predictions("brueghel", wildcards.matcher),
+    output:
+        f"{RESULTS}/brueghel/{{matcher}}/metrics.json",
+    log:
+        f"logs/{config['run']}/metrics_brueghel-{{matcher}}.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        settings=brueghel_settings(),
+        version=versions.METRICS,
+    shell:
+        "python workflow/scripts/metrics_brueghel.py"
+        " --images {input.images:q}"
+        " --labels {input.labels:q}"
+        " --settings {params.settings:q}"
+        " --metrics {output:q}"
+        " {input.predictions:q}"
+        " > {log:q} 2>&1"
+
+
+# Tokyo 24/7 and Pitts30k
+
+
+rule check_places:
+    """The lists, positions and pictures of the data set are checked against each other; where they must be requested
+    and are not there, this says so, and nothing else of the run depends on them."""
+    input:
+        drawn_places,
+    output:
+        f"{RESULTS}/{{places}}/inventory.json",
+    log:
+        f"logs/{config['run']}/check_places-{{places}}.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime=30,
+    params:
+        folder=place_folder,
+        files=place_files,
+    shell:
+        "python workflow/scripts/check_places.py"
+        " --benchmark {wildcards.places}"
+        " --folder {params.folder:q}"
+        " --files {params.files:q}"
+        " --inventory {output:q}"
+        " > {log:q} 2>&1"
+
+
+rule rank_places:
+    """The first ranking is read from the data set's file, or computed from pooled features of the backbone."""
+    input:
+        inventory=f"{RESULTS}/{{places}}/inventory.json",
+        checkpoint=f"{RESULTS}/checkpoints/untrained.pt",
+    output:
+        f"{RESULTS}/{{places}}/ranking.npz",
+    log:
+        f"logs/{config['run']}/rank_places-{{places}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/rank_places-{{places}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 4
+    resources:
+        mem_mb=4000,
+        runtime=240,
+        gpu=1,
+        device=DEVICE,
+    params:
+        folder=place_folder,
+        files=place_files,
+        settings=place_settings,
+        version=versions.PREDICTIONS,
+    shell:
+        "python workflow/scripts/rank_places.py"
+        " --folder {params.folder:q}"
+        " --files {params.files:q}"
+        " --settings {params.settings:q}"
+        " --checkpoint {input.checkpoint:q}"
+        " --device {resources.device}"
+        " --ranking {output:q}"
+        " > {log:q} 2>&1"
+
+
+rule features_places:
+    """The features of the queries, and of every database image that is a candidate of any of them, once."""
+    input:
+        inventory=f"{RESULTS}/{{places}}/inventory.json",
+        ranking=f"{RESULTS}/{{places}}/ranking.npz",
+        checkpoint=f"{RESULTS}/checkpoints/untrained.pt",
+    output:
+        queries=f"{RESULTS}/features/{{places}}/queries.npy",
+        queries_header=f"{RESULTS}/features/{{places}}/queries.json",
+        candidates=f"{RESULTS}/features/{{places}}/candidates.npy",
+        candidates_header=f"{RESULTS}/features/{{places}}/candidates.json",
+    log:
+        f"logs/{config['run']}/features_places-{{places}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/features_places-{{places}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 4
+    resources:
+        mem_mb=4000,
+        runtime=240,
+        gpu=1,
+        device=DEVICE,
+    params:
+        folder=place_folder,
+        files=place_files,
+        settings=place_settings,
+        version=versions.FEATURES,
+    shell:
+        "python workflow/scripts/features_places.py"
+        " --folder {params.folder:q}"
+        " --files {params.files:q}"
+        " --settings {params.settings:q}"
+        " --ranking {input.ranking:q}"
+        " --checkpoint {input.checkpoint:q}"
+        " --device {resources.device}"
+        " --queries {output.queries:q}"
+        " --candidates {output.candidates:q}"
+        " > {log:q} 2>&1"
+
+
+rule predict_places:
+    """The candidates of a part of the queries are scored; one job takes one part."""
+    input:
+        unpack(matcher_inputs),
+        inventory=f"{RESULTS}/{{places}}/inventory.json",
+        ranking=f"{RESULTS}/{{places}}/ranking.npz",
+        queries=f"{RESULTS}/features/{{places}}/queries.npy",
+        candidates=f"{RESULTS}/features/{{places}}/candidates.npy",
+    output:
+        f"{RESULTS}/{{places}}/{{matcher}}/predictions-{{chunk}}.parquet",
+    log:
+        f"logs/{config['run']}/predict_places-{{places}}-{{matcher}}-{{chunk}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/predict_places-{{places}}-{{matcher}}-{{chunk}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 4
+    resources:
+        mem_mb=4000,
+        runtime=720,
+        gpu=1,
+        device=DEVICE,
+    params:
+        folder=place_folder,
+        files=place_files,
+        settings=place_settings,
+        chunks=lambda wildcards: config["benchmarks"][wildcards.places]["chunks"],
+        baseline=baseline_flag,
+        version=versions.PREDICTIONS,
+    shell:
+        "python workflow/scripts/predict_places.py"
+        " --folder {params.folder:q}"
+        " --files {params.files:q}"
+        " --settings {params.settings:q}"
+        " --ranking {input.ranking:q}"
+        " --queries {input.queries:q}"
+        " --candidates {input.candidates:q}"
+        " --chunk {wildcards.chunk}"
+        " --chunks {params.chunks}"
+        " --checkpoint {input.checkpoint:q}"
+        " {params.baseline}"
+        " --device {resources.device}"
+        " --predictions {output:q}"
+        " > {log:q} 2>&1"
+
+
+rule metrics_places:
+    """Recall@N: the share of queries with a database image of their place among the first N, before and after re-ranking."""
+    input:
+        inventory=f"{RESULTS}/{{places}}/inventory.json",
+        ranking=f"{RESULTS}/{{places}}/ranking.npz",
+        predictions=lambda wildcards: chunk_predictions(
+            wildcards.places, wildcards.matcher
+        ),
+    output:
+        f"{RESULTS}/{{places}}/{{matcher}}/metrics.json",
+    log:
+        f"logs/{config['run']}/metrics_places-{{places}}-{{matcher}}.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        folder=place_folder,
+        files=place_files,
+        settings=place_settings,
+        version=versions.METRICS,
+    shell:
+        "python workflow/scripts/metrics_places.py"
+        " --folder {params.folder:q}"
+        " --files {params.files:q}"
+        " --settings {params.settings:q}"
+        " --ranking {input.ranking:q}"
+        " --metrics {output:q}"
+        " {input.predictions:q}"
+        " > {log:q} 2>&1"
+
+
+# Internet
+
+
+rule features_internet:
+    """The features of all images of a class."""
+    input:
+        folder=config["benchmarks"]["internet"]["folder"],
+        checkpoint=f"{RESULTS}/checkpoints/untrained.pt",
+    output:
+        store=f"{RESULTS}/features/internet/{{class_name}}.npy",
+        header=f"{RESULTS}/features/internet/{{class_name}}.json",
+    log:
+        f"logs/{config['run']}/features_internet-{{class_name}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/features_internet-{{class_name}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 4
+    resources:
+        mem_mb=4000,
+        runtime=240,
+        gpu=1,
+        device=DEVICE,
+    params:
+        settings=internet_settings(),
+        version=versions.FEATURES,
+    shell:
+        "python workflow/scripts/features_internet.py"
+        " --folder {input.folder:q}"
+        " --class-name {wildcards.class_name:q}"
+        " --settings {params.settings:q}"
+        " --checkpoint {input.checkpoint:q}"
+        " --device {resources.device}"
+        " --store {output.store:q}"
+        " > {log:q} 2>&1"
+
+
+rule predict_internet:
+    """All pairs of images of a class are matched; pairs that share nothing are dropped."""
+    input:
+        unpack(matcher_inputs),
+        folder=config["benchmarks"]["internet"]["folder"],
+        features=f"{RESULTS}/features/internet/{{class_name}}.npy",
+    output:
+        f"{RESULTS}/internet/{{matcher}}/{{class_name}}-predictions.npz",
+    log:
+        f"logs/{config['run']}/predict_internet-{{matcher}}-{{class_name}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/predict_internet-{{matcher}}-{{class_name}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 4
+    resources:
+        mem_mb=4000,
+        runtime=720,
+        gpu=1,
+        device=DEVICE,
+    params:
+        settings=internet_settings(),
+        baseline=baseline_flag,
+        version=versions.PREDICTIONS,
+    shell:
+        "python workflow/scripts/predict_internet.py"
+        " --folder {input.folder:q}"
+        " --class-name {wildcards.class_name:q}"
+        " --settings {params.settings:q}"
+        " --features {input.features:q}"
+        " --checkpoint {input.checkpoint:q}"
+        " {params.baseline}"
+        " --device {resources.device}"
+        " --predictions {output:q}"
+        " > {log:q} 2>&1"
+
+
+rule discover_internet:
+    """The correspondences of all pairs become a graph whose edges close cycles over three images; its principal
+    eigenvector gives soft masks, GrabCut the segmentations."""
+    input:
+        folder=config["benchmarks"]["internet"]["folder"],
+        predictions=f"{RESULTS}/internet/{{matcher}}/{{class_name}}-predictions.npz",
+    output:
+        masks=f"{RESULTS}/internet/{{matcher}}/{{class_name}}-masks.npz",
+        segmentations=f"{RESULTS}/internet/{{matcher}}/{{class_name}}-segmentations.parquet",
+    log:
+        f"logs/{config['run']}/discover_internet-{{matcher}}-{{class_name}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/discover_internet-{{matcher}}-{{class_name}}.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=120,
+    params:
+        settings=internet_settings(),
+        version=versions.PREDICTIONS,
+    shell:
+        "python workflow/scripts/discover_internet.py"
+        " --folder {input.folder:q}"
+        " --class-name {wildcards.class_name:q}"
+        " --settings {params.settings:q}"
+        " --predictions {input.predictions:q}"
+        " --masks {output.masks:q}"
+        " --segmentations {output.segmentations:q}"
+        " > {log:q} 2>&1"
+
+
+rule metrics_internet:
+    """Precision (share of pixels that are right) and Jaccard index, means over images and over classes."""
+    input:
+        lambda wildcards: segmentations(wildcards.matcher),
+    output:
+        f"{RESULTS}/internet/{{matcher}}/metrics.json",
+    log:
+        f"logs/{config['run']}/metrics_internet-{{matcher}}.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        version=versions.METRICS,
+    shell:
+        "python workflow/scripts/metrics_internet.py"
+        " --metrics {output:q}"
+        " {input:q}"
+        " > {log:q} 2>&1"
+
+
+# All benchmarks
+
+
+rule join_metrics:
+    """The numbers of the trained model stand beside those of the untrained one and of cosine matching."""
+    input:
+        trained=lambda wildcards: matcher_metrics(wildcards.benchmark, "trained"),
+        untrained=lambda wildcards: matcher_metrics(wildcards.benchmark, "untrained"),
+        baseline=lambda wildcards: matcher_metrics(wildcards.benchmark, "baseline"),
+    output:
+        report(
+            f"{RESULTS}/metrics/{{benchmark}}.json",
+            caption="../report/metrics.rst",
+            category="Results",
+            subcategory="Metrics",
+            labels={"benchmark": "{benchmark}"},
+        ),
+    log:
+        f"logs/{config['run']}/join_metrics-{{benchmark}}.log",
+    wildcard_constraints:
+        benchmark="pairs|brueghel|tokyo247|pitts30k|internet",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=500,
+        runtime=10,
+    shell:
+        "python workflow/scripts/join_metrics.py"
+        " --trained {input.trained:q}"
+        " --untrained {input.untrained:q}"
+        " --baseline {input.baseline:q}"
+        " --output {output:q}"
+        " > {log:q} 2>&1"
+
+
+rule picture_pairs:
+    """Held-out pairs with the masks and correspondences that each matcher predicts."""
+    input:
+        **{
+            matcher: f"{RESULTS}/pairs_benchmark/{matcher}/predictions.parquet"
+            for matcher in MATCHERS
+        },
+        manifests=manifests("heldout"),
+        shards=ancient([shards("heldout", kind) for kind in KINDS]),
+    output:
+        report(
+            f"{RESULTS}/pictures/pairs.jpg",
+            caption="../report/picture.rst",
+            category="Results",
+            subcategory="Pictures",
+            labels={"benchmark": "pairs"},
+        ),
+    log:
+        f"logs/{config['run']}/picture_pairs.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        version=versions.PICTURES,
+    shell:
+        "python workflow/scripts/picture_pairs.py"
+        " --manifests {input.manifests:q}"
+        " --trained {input.trained:q}"
+        " --untrained {input.untrained:q}"
+        " --baseline {input.baseline:q}"
+        " --output {output:q}"
+        " > {log:q} 2>&1"
+
+
+rule picture_brueghel:
+    """One query of each category with the best results of each matcher."""
+    input:
+        **{matcher: chunk_predictions("brueghel", matcher) for matcher in MATCHERS},
+        images=config["benchmarks"]["brueghel"]["images"],
+        labels=config["benchmarks"]["brueghel"]["labels"],
+    output:
+        report(
+            f"{RESULTS}/pictures/brueghel.jpg",
+            caption="../report/picture.rst",
+            category="Results",
+            subcategory="Pictures",
+            labels={"benchmark": "brueghel"},
+        ),
+    log:
+        f"logs/{config['run']}/picture_brueghel.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        settings=brueghel_settings(),
+        version=versions.PICTURES,
+    shell:
+        "python workflow/scripts/picture_brueghel.py"
+        " --images {input.images:q}"
+        " --labels {input.labels:q}"
+        " --settings {params.settings:q}"
+        " --trained {input.trained:q}"
+        " --untrained {input.untrained:q}"
+        " --baseline {input.baseline:q}"
+        " --output {output:q}"
+        " > {log:q} 2>&1"
+
+
+rule picture_places:
+    """Queries with the first ranking's best image and the best one after re-ranking by each matcher."""
+    input:
+        inventory=f"{RESULTS}/{{places}}/inventory.json",
+        ranking=f"{RESULTS}/{{places}}/ranking.npz",
+        trained=lambda wildcards: chunk_predictions(wildcards.places, "trained"),
+        untrained=lambda wildcards: chunk_predictions(wildcards.places, "untrained"),
+        baseline=lambda wildcards: chunk_predictions(wildcards.places, "baseline"),
+    output:
+        report(
+            f"{RESULTS}/pictures/{{places}}.jpg",
+            caption="../report/picture.rst",
+            category="Results",
+            subcategory="Pictures",
+            labels={"benchmark": "{places}"},
+        ),
+    log:
+        f"logs/{config['run']}/picture_places-{{places}}.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        folder=place_folder,
+        files=place_files,
+        settings=place_settings,
+        version=versions.PICTURES,
+    shell:
+        "python workflow/scripts/picture_places.py"
+        " --folder {params.folder:q}"
+        " --files {params.files:q}"
+        " --settings {params.settings:q}"
+        " --ranking {input.ranking:q}"
+        " --trained {input.trained:q}"
+        " --untrained {input.untrained:q}"
+        " --baseline {input.baseline:q}"
+        " --output {output:q}"
+        " > {log:q} 2>&1"
+
+
+rule picture_internet:
+    """Images with soft masks and segmentations of each matcher, beside the truth."""
+    input:
+        **{matcher: segmentations(matcher) for matcher in MATCHERS},
+        **{f"{matcher}_masks": soft_masks(matcher) for matcher in MATCHERS},
+        folder=config["benchmarks"]["internet"]["folder"],
+    output:
+        report(
+            f"{RESULTS}/pictures/internet.jpg",
+            caption="../report/picture.rst",
+            category="Results",
+            subcategory="Pictures",
+            labels={"benchmark": "internet"},
+        ),
+    log:
+        f"logs/{config['run']}/picture_internet.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        classes=config["benchmarks"]["internet"]["classes"],
+        version=versions.PICTURES,
+    shell:
+        "python workflow/scripts/picture_internet.py"
+        " --folder {input.folder:q}"
+        " --classes {params.classes:q}"
+        " --trained {input.trained:q}"
+        " --untrained {input.untrained:q}"
+        " --baseline {input.baseline:q}"
+        " --trained-masks {input.trained_masks:q}"
+        " --untrained-masks {input.untrained_masks:q}"
+        " --baseline-masks {input.baseline_masks:q}"
+        " --output {output:q}"
+        " > {log:q} 2>&1"

@@ -1,0 +1,23 @@
+"""Draw one split of the demo world's photos, with annotations in COCO's format."""
+
+from __future__ import annotations
+
+import argparse
+
+from segswap.demo_world.coco import draw_coco
+from segswap.program import run
+
+
+def main() -> None:
+    """Parse the arguments and draw."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", required=True, help="gets images/ and annotations.json")
+    parser.add_argument("--split", required=True, help="name of the split, part of every scene's seed")
+    parser.add_argument("--images", type=int, required=True, help="number of scenes")
+    parser.add_argument("--seed", type=int, required=True)
+    args = parser.parse_args()
+    draw_coco(args.folder, args.seed, args.split, args.images)
+
+
+if __name__ == "__main__":
+    run(main)

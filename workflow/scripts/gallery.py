@@ -1,0 +1,24 @@
+"""Make the gallery of a pair set: a self-contained page, and a contact sheet."""
+
+from __future__ import annotations
+
+import argparse
+
+from segswap.program import run
+from segswap.report.galleries import gallery_sheet, write_gallery
+
+
+def main() -> None:
+    """Parse the arguments and make the gallery."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--manifest", required=True, help="manifest.json of the set")
+    parser.add_argument("--pairs", type=int, required=True, help="pairs in the page, spread over the set")
+    parser.add_argument("--page", required=True, help="page to write (HTML)")
+    parser.add_argument("--sheet", required=True, help="contact sheet of ten pairs to write (JPEG)")
+    args = parser.parse_args()
+    write_gallery(args.manifest, args.page, args.pairs)
+    gallery_sheet(args.manifest, args.sheet, min(10, args.pairs))
+
+
+if __name__ == "__main__":
+    run(main)

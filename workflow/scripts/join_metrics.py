@@ -1,0 +1,26 @@
+"""Put the numbers of the trained model and of both baselines side by side, in one flat file."""
+
+from __future__ import annotations
+
+import argparse
+
+from segswap.files import read_json, write_json
+from segswap.program import run
+
+
+def main() -> None:
+    """Parse the arguments and join."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trained", required=True, help="keys stay as they are")
+    parser.add_argument("--untrained", required=True, help="keys get the prefix untrained_")
+    parser.add_argument("--baseline", required=True, help="keys get the prefix baseline_")
+    parser.add_argument("--output", required=True, help="numbers to write (JSON)")
+    args = parser.parse_args()
+    joined = {}
+    for prefix, path in (("", args.trained), ("untrained_", args.untrained), ("baseline_", args.baseline)):
+        joined |= {prefix + key: value for key, value in read_json(path).items()}
+    write_json(args.output, joined)
+
+
+if __name__ == "__main__":
+    run(main)

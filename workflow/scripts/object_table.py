@@ -1,0 +1,24 @@
+"""Make the object table of a COCO data set, and the list of what was left out."""
+
+from __future__ import annotations
+
+import argparse
+
+from segswap.pairs.objects import ObjectSettings, build_object_table
+from segswap.program import run, settings
+
+
+def main() -> None:
+    """Parse the arguments and make the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--annotations", required=True, help="COCO annotation file")
+    parser.add_argument("--images", required=True, help="folder of its images")
+    parser.add_argument("--settings", type=settings(ObjectSettings), required=True, help="as JSON")
+    parser.add_argument("--table", required=True, help="object table to write (Parquet)")
+    parser.add_argument("--problems", required=True, help="counts, and names of what was left out (JSON)")
+    args = parser.parse_args()
+    build_object_table(args.annotations, args.images, args.table, args.problems, args.settings)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,31 @@
+"""Compute the backbone's features of the pictures of a pair set, once."""
+
+from __future__ import annotations
+
+import argparse
+
+from segswap.benchmarks.pairs import picture_loaders, picture_names
+from segswap.matching.features import extract_features
+from segswap.models.checkpoint import load_checkpoint
+from segswap.pairs.shards import PairSet
+from segswap.program import run
+from segswap.device import pick_device
+
+
+def main() -> None:
+    """Parse the arguments and compute."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--manifest", required=True, help="manifest.json of the set")
+    parser.add_argument("--checkpoint", required=True, help="holds the backbone")
+    parser.add_argument("--limit", type=int, help="only the first pairs of the set")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--store", required=True, help="feature store to write (.npy, and .json beside it)")
+    args = parser.parse_args()
+    pairs = PairSet(args.manifest)
+    model, _ = load_checkpoint(args.checkpoint, pick_device(args.device))
+    names, loaders = picture_names(pairs, args.limit), picture_loaders(pairs, args.limit)
+    extract_features(names, loaders, model.backbone, (pairs.settings["size"],) * 2, args.store)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,25 @@
+"""Write the manifest of a pair set: its shards with counts, sizes and SHA-256, and how they were made."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from segswap.pairs.recipe import KINDS
+from segswap.pairs.shards import write_set_manifest
+from segswap.program import json_value, run
+
+
+def main() -> None:
+    """Parse the arguments and write the manifest."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kind", required=True, choices=KINDS)
+    parser.add_argument("--settings", type=json_value, required=True, help="kept in the manifest, as JSON")
+    parser.add_argument("--output", required=True, help="manifest.json, in the folder of the shards")
+    parser.add_argument("shards", type=Path, nargs="+", help="tar files, in order")
+    args = parser.parse_args()
+    write_set_manifest(args.shards, args.output, args.kind, args.settings)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,33 @@
+"""Draw queries of a place recognition benchmark with the best image of each ranking."""
+
+from __future__ import annotations
+
+import argparse
+
+from segswap.benchmarks import places
+from segswap.benchmarks.pictures import draw_places
+from segswap.benchmarks.predictions import read_predictions
+from segswap.program import run, settings
+
+
+def main() -> None:
+    """Parse the arguments and draw."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", required=True)
+    parser.add_argument("--files", type=settings(places.PlaceFiles), required=True, help="as JSON")
+    parser.add_argument("--settings", type=settings(places.PlaceSettings), required=True, help="as JSON")
+    parser.add_argument("--ranking", required=True, help="first ranking and candidates")
+    parser.add_argument("--trained", nargs="+", required=True, help="predictions of the trained model")
+    parser.add_argument("--untrained", nargs="+", required=True)
+    parser.add_argument("--baseline", nargs="+", required=True)
+    parser.add_argument("--output", required=True, help="picture to write")
+    args = parser.parse_args()
+    files = {"SegSwap": args.trained, "untrained": args.untrained, "cosine": args.baseline}
+    tables = {name: read_predictions(paths) for name, paths in files.items()}
+    dataset = places.load(args.folder, args.files)
+    ranking, candidates, _ = places.read_ranking(args.ranking)
+    draw_places(dataset, ranking, candidates, tables, args.settings, args.output, count=10)
+
+
+if __name__ == "__main__":
+    run(main)

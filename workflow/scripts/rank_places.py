@@ -1,0 +1,32 @@
+"""Read or compute the first ranking, and choose the candidates that are re-ranked."""
+
+from __future__ import annotations
+
+import argparse
+
+from segswap.benchmarks import places
+from segswap.device import pick_device
+from segswap.models.checkpoint import load_checkpoint
+from segswap.program import run, settings
+
+
+def main() -> None:
+    """Parse the arguments and rank."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", required=True)
+    parser.add_argument("--files", type=settings(places.PlaceFiles), required=True, help="as JSON")
+    parser.add_argument("--settings", type=settings(places.PlaceSettings), required=True, help="as JSON")
+    parser.add_argument("--checkpoint", required=True, help="holds the backbone")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--ranking", required=True, help="ranking and candidates to write (npz)")
+    args = parser.parse_args()
+    dataset = places.load(args.folder, args.files)
+    device = pick_device(args.device)
+    model, _ = load_checkpoint(args.checkpoint, device)
+    ranking, origin = places.first_ranking(dataset, args.settings, model.backbone, device)
+    print(f"first ranking: {origin}", flush=True)
+    places.write_ranking(args.ranking, ranking, places.pick_candidates(ranking, args.settings), origin)
+
+
+if __name__ == "__main__":
+    run(main)
