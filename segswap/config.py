@@ -61,11 +61,15 @@ def _in_words(error: jsonschema.ValidationError) -> str:
         known = list(error.schema["properties"])
         prefix = "".join(f"{part}." for part in error.absolute_path)
         unknown = sorted(set(error.instance) - set(known), key=str)
-        return f"{', '.join(prefix + str(name) for name in unknown)}: unknown key; {_suggestion(unknown, known, prefix)}"
+        return (
+            f"{', '.join(prefix + str(name) for name in unknown)}: unknown key; {_suggestion(unknown, known, prefix)}"
+        )
     if error.validator == "type":
         wanted = error.validator_value
         wanted = " or ".join(wanted) if isinstance(wanted, list) else wanted
-        return f"{key}: {error.instance!r} is a {_type_name(error.instance)}, expected {wanted}"
+        # YAML takes 1e-4 for text: a number needs a point.
+        hint = " (write numbers like 1.0e-4 with a point)" if _is_number(error.instance) else ""
+        return f"{key}: {error.instance!r} is of type {_type_name(error.instance)}, expected {wanted}{hint}"
     return f"{key}: {error.message}"
 
 
@@ -75,6 +79,13 @@ def _suggestion(unknown: list[str], known: list[str], prefix: str) -> str:
 
     near = difflib.get_close_matches(str(unknown[0]), known, n=1)
     return f"did you mean {prefix}{near[0]}?" if near else f"known here: {', '.join(known)}"
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and bool(float(value))
+    except ValueError:
+        return False
 
 
 def _type_name(value: Any) -> str:
@@ -118,9 +129,30 @@ def _contradictions(config: Section) -> Iterator[str]:
             yield f"benchmarks.{name}.files: set positions, or query_positions and database_positions"
 
 
+INTRODUCTION = """\
+# The configuration
+
+| file | what |
+|---|---|
+| `config.yaml` | the demo world, the default |
+| `demo-long.yaml` | the demo world with more pairs and a longer training, an hour or two on two cores |
+| `custom.yaml` | photos of your own |
+| `paper.yaml` | the published study |
+| `schema.yaml` | every key with type, default and meaning; this page is made from it by `python -m segswap.config` |
+
+A file given by `--configfile` stands alone: keys that it does not have take the defaults below, which are the published values
+where there are any, not those of `config.yaml`. Single keys are changed on the command line, for example
+`--config seed=2` or `--config 'train={"stage1": {"epochs": 3}}'`.
+
+The configuration is checked before any job: an unknown key, a wrong type, or values that contradict each other stop the
+run with a message that names the key. Paths are relative to the folder that `snakemake` runs in. What lies under
+`resources/demo` is drawn, published files under `resources` are downloaded, everything else must be there.
+"""
+
+
 def manual(schema: Section) -> str:
     """Return the manual of every key as Markdown: a heading for each section, a table of its keys."""
-    lines: list[str] = []
+    lines = [INTRODUCTION, "## Keys at the top", ""]
 
     def section(entry: Section, path: str, depth: int) -> None:
         own = {key: value for key, value in entry["properties"].items() if "properties" not in value}
@@ -154,3 +186,9 @@ def _manual_row(key: str, entry: Section) -> str:
     kind = f"{kind} ({', '.join(limits)})" if limits else kind
     default = yaml.safe_dump(entry["default"], default_flow_style=True, width=1000).removesuffix("...\n").strip()
     return f"| `{key}` | {kind} | `{default}` | {entry['description'].replace('|', '/')} |"
+
+
+if __name__ == "__main__":
+    from segswap.files import write_text
+
+    write_text("config/README.md", manual(read_schema("config/schema.yaml")))

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import os
 import pickle
+import struct
 from typing import Any
 
 import torch
 from torch import nn
 
 from segswap.errors import InputError
+
+# What torch.load raises for other files, or damaged ones: its unpickler runs into whatever their bytes lead to.
+_NOT_WEIGHTS = (
+    RuntimeError,
+    EOFError,
+    pickle.UnpicklingError,
+    ValueError,
+    LookupError,
+    AssertionError,
+    AttributeError,
+    TypeError,
+    struct.error,
+)
 
 
 def read_state_dict(path: str | os.PathLike) -> dict[str, Any]:
@@ -22,7 +36,7 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; expected a weight file of torch.save") from None
-    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+    except _NOT_WEIGHTS as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: not readable as a weight file ({reason}); download or remake it") from None
     if not isinstance(state, dict):

@@ -10,7 +10,15 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from segswap.demo_world.scenes import Placed, draw_background, locate_sprite, paint_sprite, sprite_matrix, to_uint8
+from segswap.demo_world.scenes import (
+    Placed,
+    draw_background,
+    draw_mood,
+    locate_sprite,
+    paint_sprite,
+    sprite_matrix,
+    to_uint8,
+)
 from segswap.demo_world.sprites import CATEGORIES, draw_sprite
 from segswap.demo_world.textures import random_palette, random_texture
 from segswap.files import whole_folder, write_bytes, write_json
@@ -143,8 +151,5 @@ def draw_style_images(folder: str | os.PathLike, seed: int, n_images: int) -> No
     with whole_folder(folder) as temporary:
         for number in progress(range(n_images), "style images"):
             rng = generator(seed, "style image", number)
-            hue = rng.uniform()
-            picture = random_texture(rng, (160, 200), random_palette(rng, 3, hue, 0.12), "noise", 50)
-            contrast, brightness = rng.uniform(0.35, 1.0), rng.uniform(-0.25, 0.25)
-            picture = (picture - 0.5) * contrast + 0.5 + brightness
-            write_bytes(Path(temporary) / f"style-{number:03d}.jpg", encode_jpeg(to_uint8(picture)))
+            picture = encode_jpeg(to_uint8(draw_mood(rng, (160, 200))))
+            write_bytes(Path(temporary) / f"style-{number:03d}.jpg", picture)

@@ -10,6 +10,7 @@ import numpy as np
 from segswap.demo_world.sprites import SPRITE_SIZE, Polygon, Sprite, fill
 from segswap.demo_world.textures import FIELDS, random_palette, random_texture
 from segswap.geometry import rotation_matrix, scale_matrix, shift_matrix, transform, warp_image
+from segswap.pairs.style import Reinhard
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +74,42 @@ def paint_sprite(scene: np.ndarray, placed: Placed) -> np.ndarray:
     alpha = warp_image(placed.sprite.mask(), placed.matrix, size, cv2.BORDER_CONSTANT)[..., None]
     alpha = alpha.astype(np.float32) / 255
     return scene * (1 - alpha) + warp_image(placed.sprite.rgb, placed.matrix, size, cv2.BORDER_REPLICATE) * alpha
+
+
+def place_inside(
+    rng: np.random.Generator, sprite: Sprite, shape: tuple[int, int], size: float, degrees: float
+) -> Placed:
+    """Place a sprite of ``size`` pixels, turned by ``degrees``, somewhere inside a scene of (H, W) pixels.
+
+    A sprite whose box is larger than the scene is shrunk to fit. All places where the box is inside are equally
+    likely.
+    """
+    box = np.array(locate_sprite(sprite, sprite_matrix((0.0, 0.0), size, degrees)).box)
+    room = np.array(shape[::-1], float)
+    fit = float(min(1.0, *(room / (box[2:] - box[:2]))))
+    low, high = box[:2] * fit, box[2:] * fit
+    x, y = rng.uniform(-low, np.maximum(room - high, -low)).tolist()
+    return locate_sprite(sprite, sprite_matrix((x, y), size * fit, degrees))
+
+
+def draw_mood(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    """Draw a style picture, float32 (H, W, 3): a field of few related colours, of any contrast and brightness."""
+    hue = rng.uniform()
+    picture = random_texture(rng, shape, random_palette(rng, 3, hue, 0.12), "noise", min(shape) / 3.2)
+    contrast, brightness = rng.uniform(0.35, 1.0), rng.uniform(-0.25, 0.25)
+    return (picture - 0.5) * contrast + 0.5 + brightness
+
+
+def restyle(rng: np.random.Generator, picture: np.ndarray, strength: tuple[float, float]) -> np.ndarray:
+    """Give a picture, float32 (H, W, 3) in [0, 1], the colours of a drawn mood; same form.
+
+    Args:
+        strength: bounds of the strength, within [0, 1]; 1 takes over the mood's colour statistics in full.
+    """
+    reinhard = Reinhard()
+    mood = reinhard.statistics(to_uint8(draw_mood(rng, (48, 60))))
+    restyled = reinhard.stylise([to_uint8(picture)], [mood], [rng.uniform(*strength)])[0]
+    return restyled.astype(np.float32) / 255
 
 
 def to_uint8(picture: np.ndarray) -> np.ndarray:

@@ -150,7 +150,7 @@ CATEGORIES = (
 """Drawn categories; the COCO category id is the position plus one."""
 
 
-def _draw_marks(rng: np.random.Generator, rgb: np.ndarray) -> None:
+def draw_marks(rng: np.random.Generator, rgb: np.ndarray) -> None:
     """Draw a few bold marks, so that every part of an object can be told from every other."""
     size = rgb.shape[0]
     for _ in range(int(rng.integers(5, 10))):
@@ -188,7 +188,7 @@ def draw_sprite(rng: np.random.Generator, category: Category) -> Sprite:
         )
         inside = fill(parts[1:], (), shape) > 0
         rgb[inside] = second[inside]
-    _draw_marks(rng, rgb)
+    draw_marks(rng, rgb)
     # A darker rim, as a painter's outline.
     mask = fill(parts, holes, shape)
     depth = cv2.distanceTransform(mask, cv2.DIST_L2, 3)

@@ -50,7 +50,7 @@ def _turned(rng: np.random.Generator, shape: tuple[int, int]) -> tuple[np.ndarra
 def stripes(rng: np.random.Generator, shape: tuple[int, int], scale: float) -> np.ndarray:
     """Bent stripes of varying width."""
     along, _ = _turned(rng, shape)
-    return 0.5 + 0.5 * np.sin(2 * np.pi * along / scale + 3 * noise(rng, shape, 3 * scale, 2))
+    return (0.5 + 0.5 * np.sin(2 * np.pi * along / scale + 3 * noise(rng, shape, 3 * scale, 2))).astype(np.float32)
 
 
 def checks(rng: np.random.Generator, shape: tuple[int, int], scale: float) -> np.ndarray:

@@ -19,6 +19,9 @@ from segswap.weights import load_by_name, read_state_dict
 _SHORTER_SIDE = 512
 """Content and style are resized to this shorter side (published)."""
 
+_LAYERS_IN_FILE = 53
+"""Children of the network in ``vgg_normalised.pth``, which goes on to relu5_4."""
+
 
 def _convolution(channels_in: int, channels_out: int) -> list[nn.Module]:
     return [nn.ReflectionPad2d(1), nn.Conv2d(channels_in, channels_out, 3), nn.ReLU()]
@@ -77,7 +80,8 @@ class AdaIN(nn.Module):
         """
         model = cls()
         state = read_state_dict(vgg)
-        kept = {key: value for key, value in state.items() if int(key.split(".")[0]) < len(model.vgg)}
+        beyond = {str(layer) for layer in range(len(model.vgg), _LAYERS_IN_FILE)}
+        kept = {key: value for key, value in state.items() if key.split(".")[0] not in beyond}
         load_by_name(model.vgg, kept, vgg)
         load_by_name(model.decoder, read_state_dict(decoder), decoder)
         return model.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)

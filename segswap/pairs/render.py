@@ -219,11 +219,15 @@ def poisson_blend(source: np.ndarray, target: np.ndarray, mask: np.ndarray) -> n
 
     Both pictures are RGB uint8 (S, S, 3), the mask bool (S, S). ``cv2.seamlessClone`` centres the mask's
     bounding box on a given pixel, fails where the box touches the border and overwrites the mask it is
-    given: a frame of one pixel and the box's own centre keep everything in place.
+    given: a frame of one pixel and the box's own centre keep everything in place. It solves over the whole
+    box: unmasked pixels there keep their detail and may change in tone.
+
+    Raises:
+        Rejected: when the mask is less than three pixels wide or high, which OpenCV cannot blend.
     """
     ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not len(ys):
-        raise ValueError("empty mask: nothing to blend")
+    if not len(ys) or min(xs[-1] - xs[0], ys[-1] - ys[0]) < 2:
+        raise Rejected("pasted mask too thin")
     x, width, y, height = xs[0], xs[-1] + 1 - xs[0], ys[0], ys[-1] + 1 - ys[0]
     framed = cv2.copyMakeBorder(mask.astype(np.uint8) * 255, 1, 1, 1, 1, cv2.BORDER_CONSTANT)
     centre = int(x + 1 + width // 2), int(y + 1 + height // 2)
@@ -235,7 +239,7 @@ def render(photos: Photos, settings: PairSettings, recipe: PairRecipe, geometry:
     """Render the pictures of a pair.
 
     Raises:
-        Rejected: when a photo is unreadable.
+        Rejected: when a photo is unreadable or an object too thin to blend.
     """
     size = settings.size, settings.size
     x1, y1, x2, y2 = geometry.source_box

@@ -150,14 +150,21 @@ def write_shard(
     seed, kind = address
     limit = max_unreadable_share * len(photos.table.image_ids)
 
+    def check_photos() -> None:
+        if len(photos.unreadable) > limit:
+            raise InputError(
+                f"{photos.folder}: {len(photos.unreadable)} photos are unreadable, more than "
+                f"objects.max_bad_share allows ({limit:.1f}); first: {next(iter(photos.unreadable.values()))}"
+            )
+
     def checked_pairs() -> Iterator[Pair]:
         for index in progress(indices, f"{kind} pairs"):
-            yield make_pair(photos, settings, seed, kind, index)
-            if len(photos.unreadable) > limit:
-                raise InputError(
-                    f"{photos.folder}: {len(photos.unreadable)} photos are unreadable, more than "
-                    f"objects.max_bad_share allows ({limit:.1f}); first: {next(iter(photos.unreadable.values()))}"
-                )
+            try:
+                pair = make_pair(photos, settings, seed, kind, index)
+            finally:
+                # Also when no draw was usable: unreadable photos are then the reason to name.
+                check_photos()
+            yield pair
 
     rows = []
     with whole_file(tar_path) as temporary:
@@ -210,9 +217,13 @@ def write_set_manifest(shards: list[Path], output: str | os.PathLike, kind: str,
 
 def _read_shard_manifest(path: Path) -> pa.Table:
     try:
-        return pq.read_table(path)
+        table = pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"{path}: shard manifest not readable ({error}); delete the shard and remake it") from None
+    described = (table.schema.metadata or {}).get(b"shard", b"no shard").decode()
+    if described != path.with_suffix(".tar").name:
+        raise InputError(f"{path}: describes {described}, not the shard beside it; delete the shard and remake it")
+    return table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -314,13 +325,24 @@ class PairSet:
         except Exception as error:  # a damaged zip raises whatever its damaged bytes lead to
             raise InputError(self._damaged(position, "labels.npz", error)) from None
 
+    def record(self, position: int) -> dict[str, Any]:
+        """Decode the flat record: recipe, styles and label sums.
+
+        Raises:
+            InputError: naming shard and key when it does not decode.
+        """
+        try:
+            return json.loads(self.member(position, "json"))
+        except ValueError as error:
+            raise InputError(self._damaged(position, "json", error)) from None
+
     def sample(self, position: int) -> Sample:
         """Decode everything of the pair at a position."""
         return Sample(
             self.key(position),
             {name: self.picture(position, name) for name in self.pictures},
             self.labels(position),
-            json.loads(self.member(position, "json")),
+            self.record(position),
         )
 
     def _damaged(self, position: int, name: str, error: Exception) -> str:

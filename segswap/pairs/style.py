@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -141,7 +143,7 @@ class StyleStatistics:
         try:
             with np.load(Path(path), allow_pickle=False) as file:
                 return cls(tuple(str(name) for name in file["names"]), file["statistics"])
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             raise InputError(f"{path}: not a readable style statistics file ({error}); remake it") from None
 
     def of(self, name: str) -> np.ndarray:

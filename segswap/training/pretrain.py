@@ -8,6 +8,7 @@ layer, see ``BackboneSettings``. Afterwards it is frozen and the published two s
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import time
@@ -133,39 +134,38 @@ def pretrain_backbone(
         schedule.load_state_dict(found["schedule"])
         print(f"resumed at step {start}", flush=True)
 
-    stop = StopRequest(run.time_limit)
     saved_at = time.monotonic()
     bar = progress(load_batches(batches, start, settings.steps, run.workers), "pretraining", settings.steps, start)
-    for step, batch in enumerate(bar, start + 1):
-        images = torch.cat([batch.a.images, batch.b.images]).to(device, non_blocking=True).float() / 255
-        a, b = model(images.contiguous(memory_format=torch.channels_last)).chunk(2)
-        targets = Targets(*(getattr(batch.targets, f.name).to(device) for f in dataclasses.fields(Targets)))
-        loss = (
-            contrastive_loss(a, b, targets.mask_a, targets.corr_a, settings.temperature)
-            + contrastive_loss(b, a, targets.mask_b, targets.corr_b, settings.temperature)
-        ) / 2
-        if not torch.isfinite(loss):
-            raise InputError(f"the loss is {loss.item()} at step {step}, on the samples {batch.keys}")
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-        if step % run.log_every == 0:
-            rows.append({"step": step, "loss": loss.item()})
-            bar.set_postfix(loss=f"{loss.item():.3f}")
-        if stop.reason or time.monotonic() - saved_at > run.state_seconds:
-            rolling.save(
-                {
-                    "step": step,
-                    "rows": rows,
-                    "model": model.state_dict(),
-                    "optimiser": optimiser.state_dict(),
-                    "schedule": schedule.state_dict(),
-                }
-            )
-            saved_at = time.monotonic()
-            stop.raise_if_due(f"step {step}")
-    stop.close()
+    with contextlib.closing(StopRequest(run.time_limit)) as stop:
+        for step, batch in enumerate(bar, start + 1):
+            images = torch.cat([batch.a.images, batch.b.images]).to(device, non_blocking=True).float() / 255
+            a, b = model(images.contiguous(memory_format=torch.channels_last)).chunk(2)
+            targets = Targets(*(getattr(batch.targets, f.name).to(device) for f in dataclasses.fields(Targets)))
+            loss = (
+                contrastive_loss(a, b, targets.mask_a, targets.corr_a, settings.temperature)
+                + contrastive_loss(b, a, targets.mask_b, targets.corr_b, settings.temperature)
+            ) / 2
+            if not torch.isfinite(loss):
+                raise InputError(f"the loss is {loss.item()} at step {step}, on the samples {batch.keys}")
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            if step % run.log_every == 0:
+                rows.append({"step": step, "loss": loss.item()})
+                bar.set_postfix(loss=f"{loss.item():.3f}")
+            if stop.reason or time.monotonic() - saved_at > run.state_seconds:
+                rolling.save(
+                    {
+                        "step": step,
+                        "rows": rows,
+                        "model": model.state_dict(),
+                        "optimiser": optimiser.state_dict(),
+                        "schedule": schedule.state_dict(),
+                    }
+                )
+                saved_at = time.monotonic()
+                stop.raise_if_due(f"step {step}")
     write_text(history, history_csv(rows))
     save_backbone(weights, model.cpu().eval())
     rolling.remove()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 
 from segswap.benchmarks.pairs import HeldOutPairs, calibrate_threshold
+from segswap.device import pick_device
 from segswap.files import write_json
 from segswap.models.checkpoint import load_checkpoint
 from segswap.program import run
-from segswap.device import pick_device
 
 
 def main() -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 
 from segswap.benchmarks.pairs import picture_loaders, picture_names
+from segswap.device import pick_device
 from segswap.matching.features import extract_features
 from segswap.models.checkpoint import load_checkpoint
 from segswap.pairs.shards import PairSet
 from segswap.program import run
-from segswap.device import pick_device
 
 
 def main() -> None:

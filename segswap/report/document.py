@@ -1,0 +1,60 @@
+"""The frame of every HTML file: one document, its style within, nothing fetched."""
+
+from __future__ import annotations
+
+from html import escape
+
+_CSS = """
+:root { --ink: #1f2937; --soft: #6b7280; --line: #e5e7eb; --back: #ffffff; --card: #f9fafb; --accent: #c2410c; }
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 76rem; color: var(--ink); background: var(--back);
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
+h1 { font-size: 1.8rem; line-height: 1.2; margin: 0 0 .5rem; }
+h2 { font-size: 1.25rem; margin: 2.5rem 0 .75rem; padding-top: .75rem; border-top: 1px solid var(--line); }
+h3 { font-size: 1.05rem; margin: 1.5rem 0 .5rem; }
+a { color: var(--accent); }
+p, li { max-width: 48rem; }
+nav ul { display: flex; flex-wrap: wrap; gap: .25rem 1rem; padding: 0; list-style: none; }
+article h2 { font-size: 1rem; font-family: ui-monospace, Menlo, Consolas, monospace; }
+img, svg { max-width: 100%; height: auto; }
+figure { margin: 0; }
+figcaption { color: var(--soft); font-size: .8rem; }
+.strip { display: flex; flex-wrap: wrap; gap: .5rem; }
+.wide { overflow-x: auto; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; margin: .75rem 0; font-size: .9rem; }
+dt { color: var(--soft); }
+dd { margin: 0; overflow-wrap: anywhere; }
+table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; margin: .5rem 0 1rem; }
+caption { text-align: left; color: var(--soft); padding-bottom: .35rem; }
+th, td { padding: .3rem .75rem; text-align: right; border-bottom: 1px solid var(--line); }
+th { font-weight: 600; vertical-align: bottom; }
+th:first-child, td:first-child, td.text, th.text { text-align: left; }
+thead th { border-bottom: 2px solid var(--ink); }
+tr.ours td { background: #fff7ed; }
+.note { color: var(--soft); font-size: .85rem; }
+details { margin: .5rem 0; }
+summary { cursor: pointer; }
+details li { overflow-wrap: anywhere; }
+pre { background: var(--card); border: 1px solid var(--line); border-radius: .4rem; padding: .75rem 1rem;
+  overflow-x: auto; font-size: .8rem; line-height: 1.4; }
+@media (max-width: 40rem) { dl { grid-template-columns: 1fr; } dd { margin-bottom: .4rem; } }
+"""
+
+
+def style_sheet() -> str:
+    """Return the style element that every page and table file carries."""
+    return f"<style>{_CSS}</style>"
+
+
+def html_document(title: str, body: str) -> str:
+    """Return a whole HTML document.
+
+    Args:
+        title: plain text, escaped here.
+        body: HTML, escaped where it was made.
+    """
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n{style_sheet()}\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+    )

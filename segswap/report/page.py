@@ -1,0 +1,244 @@
+"""The report of a run: one HTML page with everything in it, readable offline and on a phone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import yaml
+
+from segswap.drawing import data_uri
+from segswap.errors import InputError
+from segswap.files import read_json, write_text
+from segswap.report.document import html_document
+from segswap.report.galleries import describe_set
+from segswap.report.tables import HEADLINES
+
+Files = Mapping[str, str | os.PathLike]
+"""Paths by name: of a benchmark, a split or a pair set."""
+
+_MIMES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png"}
+
+_CAPTIONS = {
+    "pairs": "Held-out pairs, then unrelated ones, for which nothing should light up. In colour: the masked part. "
+    "Lines are green where the correspondence lies within a cell of the label, red elsewhere.",
+    "brueghel": "One query of each category and its first results. Frame: green where the picture shows the detail. "
+    "Boxes: the label in white; the found box in green where the IoU is above the threshold, else in red.",
+    "tokyo247": "Query, best of the first ranking, best after re-ranking; green where it is the place.",
+    "pitts30k": "Query, best of the first ranking, best after re-ranking; green where it is the place.",
+    "internet": "Image with the label in green, then for each matcher the soft mask and the segmentation in orange.",
+}
+
+
+def _read_text(path: str | os.PathLike) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not readable as text ({error}); remake the file") from None
+
+
+def _section(anchor: str, title: str, parts: Iterable[str]) -> tuple[str, str, str]:
+    """Return anchor, title and HTML of a section; the HTML is empty when all its parts are."""
+    content = "\n".join(part for part in parts if part)
+    html = f'<section id="{anchor}">\n<h2>{escape(title)}</h2>\n{content}\n</section>' if content else ""
+    return anchor, title, html
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]], title: str = "") -> str:
+    """Return a table of plain texts; the first column is left-aligned."""
+    caption = f"<caption>{escape(title)}</caption>" if title else ""
+    top = "".join(f"<th>{escape(text)}</th>" for text in head)
+    body = "\n".join("<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>" for row in rows)
+    return f'<div class="wide"><table>{caption}<thead><tr>{top}</tr></thead>\n<tbody>{body}</tbody></table></div>'
+
+
+def _folded(title: str, items: Iterable[str]) -> str:
+    """Return a list that opens on demand; nothing for an empty one."""
+    lines = "".join(f"<li>{escape(item)}</li>" for item in items)
+    return f"<details><summary>{escape(title)}</summary><ul>{lines}</ul></details>" if lines else ""
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, float) and not value.is_integer():
+        return f"{value:.4g}"
+    return f"{value:,.0f}" if isinstance(value, int | float) else str(value)
+
+
+def _name(benchmark: str) -> str:
+    return HEADLINES[benchmark][0] if benchmark in HEADLINES else benchmark
+
+
+def _results(summary: str | os.PathLike | None, metrics: Files) -> list[str]:
+    parts = [_read_text(summary)] if summary else []
+    for benchmark, path in metrics.items():
+        numbers = read_json(path)
+        table = _table(["measure", "value"], ([key, _number(value)] for key, value in numbers.items()))
+        parts.append(f"<details><summary>All numbers: {escape(_name(benchmark))}</summary>{table}</details>")
+    return parts
+
+
+def _curves(history: str | os.PathLike | None) -> list[str]:
+    if not history:
+        return []
+    text = _read_text(history)
+    start = text.find("<svg")
+    if start < 0:
+        raise InputError(f"{history}: no SVG picture; remake the training curves")
+    # Within HTML an SVG has neither an XML declaration nor a document type.
+    return [f'<div class="wide">{text[start:]}</div>']
+
+
+def _pictures(pictures: Files) -> list[str]:
+    parts = []
+    for benchmark, path in pictures.items():
+        suffix = Path(path).suffix.lower()
+        if suffix not in _MIMES:
+            raise InputError(f"{path}: a picture of suffix {suffix!r}; expected one of {', '.join(_MIMES)}")
+        try:
+            data = Path(path).read_bytes()
+        except OSError as error:
+            raise InputError(f"{path}: picture not readable ({error.strerror}); remake it") from None
+        name = _name(benchmark)
+        parts.append(
+            f"<h3>{escape(name)}</h3>\n<figure>"
+            f'<img src="{data_uri(data, _MIMES[suffix])}" alt="{escape(f"Examples: {name}")}" loading="lazy">'
+            f"<figcaption>{escape(_CAPTIONS.get(benchmark, ''))}</figcaption></figure>"
+        )
+    return parts
+
+
+def _objects(objects: Files) -> list[str]:
+    """Return the sections of the object tables: counts, what was left out, everything broken by name."""
+    if not objects:
+        return []
+    found = {split: read_json(path) for split, path in objects.items()}
+    head = ["split", "images", "missing", "annotations", "broken", "crowds", "objects", "categories"]
+    rows = [
+        [
+            split,
+            _number(facts["images_listed"]),
+            _number(len(facts["images_missing"])),
+            _number(facts["annotations_listed"]),
+            _number(len(facts["annotations_broken"])),
+            _number(facts["crowds"]),
+            _number(facts["objects"]),
+            _number(len(facts["objects_per_category"])),
+        ]
+        for split, facts in found.items()
+    ]
+    parts = ["<h3>Objects</h3>", _table(head, rows)]
+    for split, facts in found.items():
+        counts = sorted(facts["objects_per_category"].items(), key=lambda item: (-item[1], item[0]))
+        left_out = ", ".join(f"{count:,} {reason}" for reason, count in sorted(facts["left_out"].items()))
+        broken = [f"annotation {entry['annotation_id']}: {entry['reason']}" for entry in facts["annotations_broken"]]
+        parts += [
+            f"<p>{escape(split)}, left out: {escape(left_out)}.</p>" if left_out else "",
+            _folded(f"{split}: objects per category", (f"{name}: {count:,}" for name, count in counts)),
+            _folded(f"{split}: categories without objects", facts["categories_without_objects"]),
+            _folded(f"{split}: missing images", facts["images_missing"]),
+            _folded(f"{split}: broken annotations", broken),
+        ]
+    return parts
+
+
+def _pair_sets(pair_sets: Files, galleries: Files, page: Path) -> list[str]:
+    """Return the sections of the pair sets: numbers, rejections, unreadable photos by name, links to galleries."""
+    parts = ["<h3>Pairs</h3>"] if pair_sets or galleries else []
+    if pair_sets:
+        contents = {name: read_json(path) for name, path in pair_sets.items()}
+        facts = {name: describe_set(content) for name, content in contents.items()}
+        head = list(dict.fromkeys(title for own in facts.values() for title in own))
+        parts.append(_table(["set", *head], ([name, *(own.get(t, "") for t in head)] for name, own in facts.items())))
+        parts += [
+            _folded(f"{name}: unreadable photos", content["unreadable_photos"]) for name, content in contents.items()
+        ]
+    if galleries:
+        folder = page.resolve().parent
+        links = (
+            f'<li><a href="{escape(quote(Path(os.path.relpath(Path(path).resolve(), folder)).as_posix()))}">'
+            f"{escape(name)}</a></li>"
+            for name, path in galleries.items()
+        )
+        parts.append(f"<p>Galleries:</p><ul>{''.join(links)}</ul>")
+    return parts
+
+
+def _duration(seconds: float) -> str:
+    hours, rest = divmod(round(seconds), 3600)
+    minutes, left = divmod(rest, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {left:02d} s" if minutes else f"{seconds:.1f} s"
+
+
+def _times(seconds: Mapping[str, float]) -> list[str]:
+    return [_table(["stage", "time"], ([name, _duration(value)] for name, value in seconds.items()))] if seconds else []
+
+
+def _settings(config: Mapping[str, Any]) -> list[str]:
+    if not config:
+        return []
+    text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=100)
+    return [f"<details><summary>The whole configuration</summary><pre>{escape(text)}</pre></details>"]
+
+
+def write_page(
+    output: str | os.PathLike,
+    title: str,
+    *,
+    config: Mapping[str, Any],
+    metrics: Files | None = None,
+    summary: str | os.PathLike | None = None,
+    history: str | os.PathLike | None = None,
+    pictures: Files | None = None,
+    objects: Files | None = None,
+    pair_sets: Files | None = None,
+    galleries: Files | None = None,
+    seconds: Mapping[str, float] | None = None,
+    introduction: str = "",
+) -> None:
+    """Write the report of a run as one self-contained HTML page; what is not given is left out.
+
+    Args:
+        output: the page.
+        title: plain text.
+        config: the settings in use, plain values.
+        metrics: JSON of flat numbers, by benchmark.
+        summary: HTML of ``tables.write_summary``; taken in as it is.
+        history: SVG of ``plots.plot_history``; taken in as it is.
+        pictures: JPEG or PNG, by benchmark; embedded.
+        objects: problems JSON of an object table (``pairs.objects.build_object_table``), by split.
+        pair_sets: ``manifest.json`` of a pair set, by name.
+        galleries: HTML pages, by name; linked by their path relative to the page.
+        seconds: time taken, by stage.
+        introduction: plain text under the title.
+
+    Raises:
+        InputError: naming the file that is missing or of another form.
+    """
+    output = Path(output)
+    try:
+        data = [*_objects(objects or {}), *_pair_sets(pair_sets or {}, galleries or {}, output)]
+    except KeyError as error:
+        raise InputError(
+            f"report data: a JSON file of {list((objects or {}).values()) + list((pair_sets or {}).values())} "
+            f"has no {error}; remake the object tables and pair sets"
+        ) from None
+    sections = [
+        _section("results", "Results", _results(summary, metrics or {})),
+        _section("training", "Training", _curves(history)),
+        _section("pictures", "Pictures", _pictures(pictures or {})),
+        _section("data", "Data", data),
+        _section("times", "Times", _times(seconds or {})),
+        _section("settings", "Settings", _settings(config)),
+    ]
+    present = [section for section in sections if section[2]]
+    links = "".join(f'<li><a href="#{anchor}">{escape(name)}</a></li>' for anchor, name, _ in present)
+    header = f"<header><h1>{escape(title)}</h1>"
+    header += f"<p>{escape(introduction)}</p>" if introduction else ""
+    header += f"<nav><ul>{links}</ul></nav></header>"
+    write_text(output, html_document(title, "\n".join([header, *(html for _, _, html in present)])))

@@ -1,0 +1,291 @@
+"""The summary of a run: headline measures of every benchmark beside its baselines and the published numbers."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import os
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from segswap.benchmarks.published import TABLES, Table, published_share
+from segswap.files import write_text
+from segswap.report.document import style_sheet
+
+Metrics = Mapping[str, Mapping[str, float]]
+"""Flat numbers by benchmark, as in ``results/<run>/metrics/<benchmark>.json``."""
+
+NOTE = (
+    "Published: SegSwap's transformer trained on COCO segments, on the full-size data sets. The numbers are only "
+    "comparable with a run of config/paper.yaml; other configurations judge smaller data by the same code."
+)
+
+_ABSENT = "-"
+
+_MATCHERS = (("segswap", "SegSwap", ""), ("untrained", "untrained", "untrained_"), ("cosine", "cosine", "baseline_"))
+"""Column of the CSV, heading, and prefix of its keys in the metrics."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """A headline measure.
+
+    Attributes:
+        key: in the benchmark's metrics.
+        label: in words.
+        form: ``percent`` (of a share, one decimal), ``share`` (.NNN) or ``cells`` (two decimals).
+        smaller: whether smaller is better.
+        contest: whether the matchers compete; False for what is the same for all of them.
+    """
+
+    key: str
+    label: str
+    form: str
+    smaller: bool = False
+    contest: bool = True
+
+    def text(self, value: float | None) -> str:
+        """Format a value of the metrics; a dash where there is none."""
+        if value is None:
+            return _ABSENT
+        if self.form == "percent":
+            return f"{100 * value:.1f}"
+        formatted = f"{value:.2f}" if self.form == "cells" else f"{value:.3f}"
+        return formatted if self.form == "cells" else formatted.replace("0.", ".", 1)
+
+
+def _recalls(key: str, label: str, contest: bool) -> tuple[Measure, ...]:
+    return tuple(Measure(f"{key}@{n}", f"{label}@{n}, %", "percent", contest=contest) for n in (1, 5, 10))
+
+
+_PLACES = (
+    *_recalls("recall", "recall", contest=True),
+    *_recalls("first_recall", "before re-ranking, recall", contest=False),
+)
+
+HEADLINES: dict[str, tuple[str, tuple[Measure, ...]]] = {
+    "pairs": (
+        "Held-out pairs",
+        (
+            Measure("mask_iou", "mask IoU", "share"),
+            Measure("within_cell", "correspondences within a cell", "share"),
+            Measure("median_error", "median error, cells", "cells", smaller=True),
+            Measure("roc_auc", "ROC AUC, related or not", "share"),
+            Measure("negative_mask", "mean mask of unrelated pairs", "share", smaller=True),
+        ),
+    ),
+    "brueghel": (
+        "Brueghel",
+        (
+            Measure("map", "retrieval mAP, %", "percent"),
+            Measure("detection_map_cosine", "detection mAP, %, cosine boxes", "percent"),
+            Measure("detection_map", "detection mAP, %, direct boxes", "percent"),
+        ),
+    ),
+    "tokyo247": ("Tokyo 24/7", _PLACES),
+    "pitts30k": ("Pitts30k-test", _PLACES),
+    "internet": (
+        "Internet",
+        (
+            Measure("precision", "pixels right (P)", "share"),
+            Measure("jaccard", "IoU (J), images with an object", "share"),
+            Measure("jaccard_all", "IoU (J), all images", "share"),
+        ),
+    ),
+}
+"""Benchmarks in the order of the tables: name in words, measures."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SummaryRow:
+    """One line of the summary: values as in the metrics, None where absent; ``matchers`` by CSV column."""
+
+    benchmark: str
+    measure: Measure
+    matchers: dict[str, float | None]
+    published: float | None
+
+    def best(self) -> set[str]:
+        """Return the columns with the best value; none where fewer than two values compete."""
+        present = {name: value for name, value in self.matchers.items() if value is not None}
+        if not self.measure.contest or len(present) < 2:
+            return set()
+        best = min(present.values()) if self.measure.smaller else max(present.values())
+        return {name for name, value in present.items() if value == best}
+
+
+def summary_rows(metrics: Metrics) -> list[SummaryRow]:
+    """Return the lines of the summary; benchmarks and measures that were not run are left out.
+
+    Raises:
+        ValueError: for a benchmark without headline measures.
+    """
+    unknown = sorted(set(metrics) - set(HEADLINES))
+    if unknown:
+        raise ValueError(f"no headline measures for {', '.join(unknown)}; known: {', '.join(HEADLINES)}")
+    rows = []
+    for benchmark, (_, measures) in HEADLINES.items():
+        numbers = metrics.get(benchmark, {})
+        for measure in measures:
+            matchers = {name: numbers.get(prefix + measure.key) for name, _, prefix in _MATCHERS}
+            if any(value is not None for value in matchers.values()):
+                rows.append(SummaryRow(benchmark, measure, matchers, published_share(benchmark, measure.key)))
+    return rows
+
+
+def summary_csv(rows: Sequence[SummaryRow]) -> str:
+    """Return the summary as CSV: one line per benchmark and measure.
+
+    Columns: ``benchmark``, ``measure`` (key of the metrics), ``segswap``, ``untrained``, ``cosine``, ``published``.
+    Values are as in the metrics (shares in [0, 1], ``median_error`` in cells), in full precision; empty where
+    absent.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["benchmark", "measure", *(name for name, _, _ in _MATCHERS), "published"])
+    for row in rows:
+        values = [*row.matchers.values(), row.published]
+        writer.writerow([row.benchmark, row.measure.key, *("" if v is None else repr(float(v)) for v in values)])
+    return text.getvalue()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cell:
+    text: str
+    bold: bool = False
+    left: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class _Grid:
+    """A table ready to be written: headings, rows of cells, numbers of the rows that are this run's."""
+
+    title: str
+    head: list[_Cell]
+    body: list[list[_Cell]]
+    ours: frozenset[int] = frozenset()
+    notes: tuple[str, ...] = ()
+
+
+def _summary_grid(rows: Sequence[SummaryRow]) -> _Grid:
+    body = []
+    previous = None
+    for row in rows:
+        name = HEADLINES[row.benchmark][0] if row.benchmark != previous else ""
+        previous, best = row.benchmark, row.best()
+        values = [_Cell(row.measure.text(value), column in best) for column, value in row.matchers.items()]
+        published = "" if row.published is None else row.measure.text(row.published)
+        body.append([_Cell(name, left=True), _Cell(row.measure.label, left=True), *values, _Cell(published)])
+    head = [_Cell("benchmark", left=True), _Cell("measure", left=True)]
+    head += [_Cell(heading) for _, heading, _ in _MATCHERS] + [_Cell("published")]
+    return _Grid("This run", head, body, notes=("Bold: the best of the run's own three.", NOTE))
+
+
+def _published_grid(table: Table, numbers: Mapping[str, float]) -> _Grid:
+    """Return a published table with this run's row at its end; bold as explained in the note."""
+    bests = [
+        max(value for value in values if value is not None)
+        for values in zip(*(row.values for row in table.rows), strict=True)
+    ]
+    body = []
+    for row in table.rows:
+        cells = [
+            _Cell(_ABSENT if value is None else column.text(value), value == best)
+            for column, value, best in zip(table.columns, row.values, bests, strict=True)
+        ]
+        body.append([_Cell(row.method, left=True), *cells])
+    ours = [_Cell("this run", left=True)]
+    for column, best in zip(table.columns, bests, strict=True):
+        share = numbers.get(column.key)
+        value = None if share is None else column.printed(share)
+        ours.append(
+            _Cell(_ABSENT) if value is None else _Cell(column.text(value), round(value, column.decimals) >= best)
+        )
+    head = [_Cell("method", left=True)] + [_Cell(column.heading) for column in table.columns]
+    notes = tuple(f"{row.method}: {row.note}." for row in table.rows if row.note)
+    return _Grid(table.title, head, [*body, ours], frozenset([len(body)]), notes)
+
+
+_PUBLISHED_NOTE = "Bold: the best published number of a column, and this run's where it is at least as good."
+
+
+def _grids(metrics: Metrics) -> list[_Grid]:
+    published = [
+        _published_grid(TABLES[name], metrics[name]) for name in HEADLINES if name in metrics and name in TABLES
+    ]
+    return [_summary_grid(summary_rows(metrics)), *published]
+
+
+def _markdown_cell(cell: _Cell) -> str:
+    text = cell.text.replace("|", "\\|")
+    return f"**{text}**" if cell.bold else text
+
+
+def _markdown(grid: _Grid, level: int) -> str:
+    rules = [":--" if cell.left else "--:" for cell in grid.head]
+    lines = [[_markdown_cell(cell) for cell in row] for row in (grid.head, *grid.body)]
+    lines.insert(1, rules)
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n\n".join([f"{'#' * level} {grid.title}", table, *grid.notes])
+
+
+def summary_markdown(metrics: Metrics) -> str:
+    """Return the summary and the published tables as Markdown."""
+    own, *published = _grids(metrics)
+    parts = [_markdown(own, 2)]
+    if published:
+        parts += ["## Beside the published results", _PUBLISHED_NOTE, *(_markdown(grid, 3) for grid in published)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _html_row(cells: Sequence[_Cell], tag: str, ours: bool = False) -> str:
+    parts = []
+    for cell in cells:
+        text = f"<strong>{escape(cell.text)}</strong>" if cell.bold else escape(cell.text)
+        kind = ' class="text"' if cell.left else ""
+        parts.append(f"<{tag}{kind}>{text}</{tag}>")
+    opening = '<tr class="ours">' if ours else "<tr>"
+    return f"{opening}{''.join(parts)}</tr>"
+
+
+def _html(grid: _Grid, level: int) -> str:
+    body = "\n".join(_html_row(row, "td", number in grid.ours) for number, row in enumerate(grid.body))
+    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in grid.notes)
+    return (
+        f'<h{level}>{escape(grid.title)}</h{level}>\n<div class="wide"><table>\n<thead>{_html_row(grid.head, "th")}'
+        f"</thead>\n<tbody>\n{body}\n</tbody>\n</table></div>\n{notes}"
+    )
+
+
+def summary_html(metrics: Metrics) -> str:
+    """Return the summary and the published tables as HTML: a section without the frame of a document."""
+    own, *published = _grids(metrics)
+    parts = [_html(own, 3)]
+    if published:
+        parts += ["<h3>Beside the published results</h3>", f'<p class="note">{escape(_PUBLISHED_NOTE)}</p>']
+        parts += [_html(grid, 4) for grid in published]
+    return "<section>\n" + "\n".join(parts) + "\n</section>\n"
+
+
+def write_summary(
+    metrics: Metrics, csv: str | os.PathLike, markdown: str | os.PathLike, html: str | os.PathLike
+) -> None:
+    """Write the summary of a run three times.
+
+    Args:
+        metrics: flat numbers by benchmark (pairs, brueghel, tokyo247, pitts30k, internet); benchmarks that were
+            not run are absent. Twins of the untrained model and of cosine have the prefixes ``untrained_`` and
+            ``baseline_``.
+        csv: machine readable, see ``summary_csv``.
+        markdown: formatted as in the field, with the published tables.
+        html: the same; opens by itself, and the report page takes it in as it is.
+
+    Raises:
+        ValueError: for a benchmark without headline measures.
+    """
+    write_text(csv, summary_csv(summary_rows(metrics)))
+    write_text(markdown, summary_markdown(metrics))
+    # Without the frame of a document no encoding is declared, so everything beyond ASCII is escaped.
+    fragment = style_sheet() + "\n" + summary_html(metrics)
+    write_text(html, fragment.encode("ascii", "xmlcharrefreplace").decode())

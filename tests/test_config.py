@@ -1,0 +1,135 @@
+"""The configuration: schema, defaults, messages, the shipped files and the manual."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from segswap.config import complete_config, manual, read_schema
+from segswap.errors import InputError
+
+CONFIG = Path(__file__).parent.parent / "config"
+SCHEMA = read_schema(CONFIG / "schema.yaml")
+
+
+def leaves(section: dict[str, Any], path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], dict[str, Any]]]:
+    """Return every key of the schema that has a value."""
+    found = []
+    for key, entry in section["properties"].items():
+        found += leaves(entry, (*path, key)) if "properties" in entry else [((*path, key), entry)]
+    return found
+
+
+def nested(path: str, value: Any) -> dict[str, Any]:
+    """Return a configuration with one key, ``a.b.c``."""
+    for part in reversed(path.split(".")):
+        value = {part: value}
+    return value
+
+
+def value_at(config: dict[str, Any], path: tuple[str, ...]) -> Any:
+    for part in path:
+        config = config[part]
+    return config
+
+
+def test_the_schema_is_a_schema_and_describes_every_key() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    for path, entry in leaves(SCHEMA):
+        assert entry["description"].endswith("."), path
+        jsonschema.validate(entry["default"], entry)
+
+
+def test_an_empty_configuration_is_the_defaults_and_completing_twice_changes_nothing() -> None:
+    config = complete_config({}, SCHEMA)
+    for path, entry in leaves(SCHEMA):
+        assert value_at(config, path) == entry["default"]
+    assert complete_config(config, SCHEMA) == config
+
+
+def test_defaults_are_not_shared_between_configurations() -> None:
+    complete_config({}, SCHEMA)["pairs"]["stretch"].append(9)
+    assert complete_config({}, SCHEMA)["pairs"]["stretch"] == [0.7, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("pears", 1, r"pears: unknown key; did you mean pairs\?"),
+        ("pairs.sise", 160, r"pairs\.sise: unknown key; did you mean pairs\.size\?"),
+        ("train.stage1.epoch", 3, r"train\.stage1\.epoch: unknown key; did you mean train\.stage1\.epochs\?"),
+        ("demo.zzz", 1, r"demo\.zzz: unknown key; known here: train_images"),
+        ("pairs.size", 150, r"pairs\.size: 150 is not a multiple of 16"),
+        ("pairs.size", "big", r"pairs\.size: 'big' is of type string, expected integer"),
+        ("pairs.size", True, r"pairs\.size: True is of type boolean, expected integer"),
+        ("train.stage1.learning_rate", "1e-4", r"stage1\.learning_rate: '1e-4' .* expected number \(write numbers like"),
+        ("style.method", "cubism", r"style\.method: 'cubism' is not one of"),
+        ("benchmarks.run", ["paris"], r"benchmarks\.run\.0: 'paris' is not one of"),
+        ("benchmarks.tokyo247.image_size", [640, 470], r"tokyo247\.image_size\.1: 470 is not a multiple of 16"),
+        ("benchmarks.internet.sigma", {"Car100": 5}, r"internet\.sigma: 'default' is a required property"),
+        ("run", "../elsewhere", r"run: '\.\./elsewhere' does not match"),
+        ("pairs", 3, r"pairs: 3 is of type integer, expected object"),
+        ("objects.min_area_share", 0.95, r"objects\.min_area_share: must be below objects\.max_area_share"),
+        ("pairs.stretch", [1.0, 0.7], r"pairs\.stretch: .* lower bound above its upper"),
+        ("pairs.min_cells", 450, r"pairs\.min_cells: 450 is half or more of the 900 cells"),
+        ("style.vgg", None, r"style\.method: adain needs style\.vgg and style\.decoder"),
+        ("style.method", "none", r"train\.batch\.stylise_probability: must be 0 where style\.method is none"),
+        ("train.batch.negatives", 21, r"train\.batch\.negatives: 5 positives make at most 20"),
+        ("pairs.train.1obj", 4, r"pairs\.train\.1obj: 4 pairs are fewer than train\.batch\.positives"),
+        ("pairs.heldout.2obj", 2, r"pairs\.heldout\.2obj: held-out pairs need at least 4"),
+        ("train.stage2.mining.hard_above", 0.01, r"mining\.hard_above: must be above .*zero_below"),
+        ("benchmarks.pitts30k.files", {"positions": None}, r"benchmarks\.pitts30k\.files: set positions, or"),
+    ],
+)
+def test_a_mistake_is_refused_with_a_message_that_names_the_key(path: str, value: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        complete_config(nested(path, value), SCHEMA)
+
+
+def test_all_mistakes_are_listed_at_once() -> None:
+    with pytest.raises(InputError) as caught:
+        complete_config({"pears": 1, "seed": "a", "pairs": {"size": 7}}, SCHEMA)
+    assert str(caught.value).count("\n  - ") >= 3
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "demo-long.yaml", "custom.yaml", "paper.yaml"])
+def test_shipped_configurations_are_usable(name: str) -> None:
+    given = yaml.safe_load((CONFIG / name).read_text())
+    config = complete_config(copy.deepcopy(given), SCHEMA)
+    json.dumps(config)
+    assert config["run"] == {"config.yaml": "demo"}.get(name, Path(name).stem)
+
+
+def test_the_papers_configuration_says_the_published_defaults() -> None:
+    given = yaml.safe_load((CONFIG / "paper.yaml").read_text())
+    differing = {
+        ".".join(path)
+        for path, entry in leaves(SCHEMA)
+        if value_at(complete_config(given, SCHEMA), path) != entry["default"]
+    }
+    assert differing == {"benchmarks.internet.sigma"}, "tuned per class in the paper; one value is the default"
+    config = complete_config(given, SCHEMA)
+    assert config["benchmarks"]["internet"]["sigma"] == {
+        "default": 1.2,
+        "Airplane100": 0.8,
+        "Car100": 5.0,
+        "Horse100": 1.2,
+    }
+    stated = [path for path, _ in leaves(SCHEMA) if path[0] in ("pairs", "transformer") and path[-1] != "gallery"]
+    for path in stated:
+        if path[-1] in ("max_attempts", "jpeg_quality", "initialisation"):
+            continue
+        assert value_at(given, path) == value_at(config, path), f"{path} is not written out"
+
+
+def test_the_manual_is_made_from_the_schema() -> None:
+    assert (CONFIG / "README.md").read_text() == manual(SCHEMA), "run python -m segswap.config"
+    for path, entry in leaves(SCHEMA):
+        assert f"| `{path[-1]}` |" in manual(SCHEMA)
+        assert entry["description"].replace("|", "/") in manual(SCHEMA)

@@ -1,0 +1,219 @@
+"""The real Snakefile, end to end on the smallest world, and what the demo run of this checkout reached."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PARTS = ("Snakefile", "workflow", "config", "profiles", "envs", "segswap")
+BENCHMARKS = ("pairs", "brueghel", "tokyo247", "pitts30k", "internet")
+
+pytestmark = pytest.mark.slow
+
+
+def copy_project(folder: Path) -> Path:
+    """Copy what a run needs, so that the checkout's own results stay untouched."""
+    for part in PARTS:
+        source, target = ROOT / part, folder / part
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target)
+    shutil.copy(ROOT / "tests/tiny.yaml", folder / "config/tiny.yaml")
+    return folder
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "config/tiny.yaml", *arguments]
+
+
+def snakemake(folder: Path, *arguments: str, fails: bool = False) -> str:
+    """Run Snakemake and return what it says."""
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
+    done = subprocess.run(command(*arguments), cwd=folder, capture_output=True, text=True, env=environment)
+    said = done.stdout + done.stderr
+    assert (done.returncode != 0) == fails, said[-6000:]
+    return said
+
+
+def planned(folder: Path, *arguments: str) -> dict[str, int]:
+    """Return how many jobs of each rule a dry run plans."""
+    said = snakemake(folder, "-n", "--quiet", "rules", *arguments)
+    jobs: dict[str, int] = {}
+    for line in said.splitlines():
+        words = line.split()
+        if len(words) == 2 and words[1].isdigit() and words[0] not in ("total", "all", "pairs", "models", "benchmarks"):
+            jobs[words[0]] = int(words[1])
+    return jobs
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file of a folder, by its relative path."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project in which the tiny run is done."""
+    folder = copy_project(tmp_path_factory.mktemp("workflow"))
+    snakemake(folder)
+    return folder
+
+
+def test_every_promised_file_is_there_and_nothing_half_written(finished: Path) -> None:
+    results = finished / "results/tiny"
+    for kind in ("1obj", "2obj"):
+        assert len(list((results / f"pairs/train/{kind}").glob("*.tar"))) == 2
+        assert (results / f"galleries/train-{kind}.html").stat().st_size > 10_000
+    for name in ("stage1", "stage2"):
+        assert (results / f"checkpoints/{name}.pt").is_file()
+    for name in BENCHMARKS:
+        metrics = json.loads((results / f"metrics/{name}.json").read_text())
+        assert all(isinstance(value, int | float) for value in metrics.values())
+        for prefix in ("", "untrained_", "baseline_"):
+            assert any(key.startswith(prefix) for key in metrics)
+        assert (results / f"pictures/{name}.jpg").stat().st_size > 5_000
+    summary = (results / "tables/summary.csv").read_text()
+    assert all(name in summary.lower() for name in ("brueghel", "tokyo", "pitts", "internet"))
+    assert "<html" in (results / "report.html").read_text().lower()
+    assert not [path for path in finished.rglob("*.tmp") if ".snakemake" not in path.parts]
+    assert not list((results / "state").glob("*/*")), "rolling states are removed at the end"
+    assert not list(finished.rglob("logs/**/*.log.tmp"))
+
+
+def test_a_second_run_has_nothing_to_do_also_after_touching_sources(finished: Path) -> None:
+    for part in ("segswap", "workflow"):
+        for path in (finished / part).rglob("*.*"):
+            path.touch()
+    assert "Nothing to be done" in snakemake(finished)
+
+
+def test_a_deleted_shard_is_made_again_alone_and_byte_for_byte(finished: Path) -> None:
+    folder = finished / "results/tiny/pairs"
+    before = digests(folder)
+    (folder / "train/2obj/2obj-000001.tar").unlink()
+    assert planned(finished) == {"pair_shard": 1}
+    snakemake(finished)
+    assert digests(folder) == before
+    assert "Nothing to be done" in snakemake(finished)
+
+
+def test_a_key_reruns_what_reads_it_and_nothing_else(finished: Path) -> None:
+    def rules(**sections: object) -> set[str]:
+        settings = [f"{key}={json.dumps(value)}" for key, value in sections.items()]
+        return set(planned(finished, "--config", *settings))
+
+    report = {"join_metrics", "summary", "report_page"}
+    brueghel = rules(benchmarks={"brueghel": {"thresholds": [0.4]}})
+    assert brueghel - report and all("brueghel" in rule for rule in brueghel - report)
+    internet = rules(benchmarks={"internet": {"top_k": 3}})
+    assert "discover_internet" in internet and all("internet" in rule for rule in internet - report)
+    assert rules(compute={"device": "cpu", "workers": 1}) == set(), "how programs run changes no result"
+    stage2 = rules(train={"stage2": {"epochs": 2}})
+    assert "train_stage2" in stage2 and not stage2 & {"train_stage1", "pair_shard", "pretrain_backbone"}
+    assert "pair_shard" in rules(seed=2)
+
+
+def test_a_single_stage_can_be_forced(finished: Path) -> None:
+    jobs = planned(finished, "--forcerun", "train_stage2")
+    assert jobs["train_stage2"] == 1 and "train_stage1" not in jobs and "pair_shard" not in jobs
+    before = (finished / "results/tiny/checkpoints/stage2.pt").read_bytes()
+    snakemake(finished, "--forcerun", "train_stage2", "--until", "train_stage2")
+    again = (finished / "results/tiny/checkpoints/stage2.pt").read_bytes()
+    assert hashlib.sha256(again).digest() == hashlib.sha256(before).digest(), "the same training, bit for bit"
+
+
+def test_absent_requested_data_is_named_and_stops_nothing_else(finished: Path) -> None:
+    settings = json.dumps({"tokyo247": {"folder": "resources/tokyo247"}})
+    said = snakemake(finished, "--config", f"benchmarks={settings}", fails=True)
+    assert said.count("Tokyo 24/7 must be requested from its authors") == 1
+    assert "resources/tokyo247/query_list.npy  (benchmarks.tokyo247.files.queries)" in said
+    assert "tokyo" not in (finished / "results/tiny/tables/summary.csv").read_text().lower()
+    assert "brueghel" in (finished / "results/tiny/tables/summary.csv").read_text().lower()
+    snakemake(finished)
+
+
+def test_a_wrong_key_stops_before_any_job(finished: Path) -> None:
+    said = snakemake(finished, "--config", 'pairs={"size": 100}', fails=True)
+    assert "pairs.size: 100 is not a multiple of 16" in said
+    assert "Traceback" not in said
+
+
+def test_snakemakes_report_is_made_offline(finished: Path) -> None:
+    snakemake(finished, "--report", "report.html")
+    page = (finished / "report.html").read_text()
+    assert "train-1obj" in page and "history.svg" in page
+
+
+def test_the_papers_plan_has_all_shards_and_benchmarks(finished: Path) -> None:
+    said = subprocess.run(
+        [sys.executable, "-m", "snakemake", "-n", "--quiet", "rules", "--configfile", "config/paper.yaml"],
+        cwd=finished,
+        capture_output=True,
+        text=True,
+    )
+    text = said.stdout + said.stderr
+    assert said.returncode == 0, text[-3000:]
+    jobs = {line.split()[0]: line.split()[1] for line in text.splitlines() if len(line.split()) == 2}
+    assert jobs["pair_shard"] == "202", "100 + 100 for training, 1 + 1 held out"
+    assert jobs["predict_places"] == "48" and jobs["check_places"] == "2"
+    for rule in ("predict_pairs", "predict_brueghel", "predict_internet", "train_stage1", "train_stage2"):
+        assert rule in jobs
+
+
+def test_a_killed_run_leaves_nothing_half_written_and_goes_on(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "killed"
+    shutil.copytree(finished, folder, symlinks=True)
+    expected = digests(folder / "results/tiny/pairs")
+    shutil.rmtree(folder / "results/tiny/pairs/train/1obj")
+    longer = ("--config", 'train={"stage1": {"epochs": 40}}')
+    for target, appears in (
+        ("results/tiny/pairs/train/1obj/manifest.json", "results/tiny/pairs/train/1obj/.*.tmp"),
+        ("results/tiny/checkpoints/stage1.pt", "results/tiny/state/stage1/*/state.pt"),
+    ):
+        process = subprocess.Popen(
+            command(*longer, target), cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        patience = time.monotonic() + 120
+        while not list(folder.glob(appears)):
+            assert time.monotonic() < patience and process.poll() is None, f"{appears} never appeared"
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert not (folder / target).exists()
+        snakemake(folder, *longer, "--unlock")
+        snakemake(folder, *longer, target)
+        assert (folder / target).is_file()
+    log = (folder / "logs/tiny/train_stage1.log").read_text()
+    assert "resumed at epoch" in log
+    found = digests(folder / "results/tiny/pairs")
+    assert {name: digest for name, digest in found.items() if not name.endswith(".tmp")} == expected
+
+
+def test_what_the_demo_run_of_this_checkout_reached() -> None:
+    metrics = ROOT / "results/demo/metrics/pairs.json"
+    if not metrics.is_file():
+        pytest.skip(f"no demo run in this checkout ({metrics}); run `snakemake --cores 8` first")
+    found = json.loads(metrics.read_text())
+    assert found["mask_iou"] >= 0.45
+    assert found["within_cell"] >= 0.8
+    assert found["roc_auc"] >= 0.94
+    assert found["negative_mask"] <= 0.06
+    for key in ("mask_iou", "within_cell", "roc_auc"):
+        assert found[key] > found[f"untrained_{key}"] + 0.1, "clearly better than the untrained model"
+    assert found["mask_iou"] > found["baseline_mask_iou"] + 0.04, "and than cosine matching of the same features"
+    assert found["roc_auc"] > found["baseline_roc_auc"] + 0.01
