@@ -43,3 +43,7 @@ rule all:
         rules.benchmarks.input,
         f"{RESULTS}/tables/summary.csv",
         f"{RESULTS}/report.html",
+
+
+onsuccess:
+    print(headline_table())

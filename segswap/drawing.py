@@ -144,6 +144,8 @@ def spread_cells(mask: np.ndarray, count: int) -> np.ndarray:
 
 def rainbow(values: np.ndarray) -> list[Colour]:
     """Return a colour of the rainbow for each value in [0, 1]."""
+    if not len(values):
+        return []
     hue = np.rint(np.clip(np.asarray(values, float), 0, 1) * 150).astype(np.uint8)
     hsv = np.stack([hue, np.full_like(hue, 255), np.full_like(hue, 255)], axis=-1)[None]
     return [tuple(int(v) for v in colour) for colour in cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0]]

@@ -249,6 +249,15 @@ def report_files():
     return flags(**{name: json.dumps(paths) for name, paths in files.items()})
 
 
+def headline_table():
+    """Return the run's table of headline numbers, for the terminal; empty where only a part was run."""
+    summary = Path(f"{RESULTS}/tables/summary.md")
+    if not summary.is_file():
+        return ""
+    table = summary.read_text().split("## ")[1].partition("\n")[2].strip()
+    return f"\n{table}\n\nCurves, pictures and galleries: {RESULTS}/report.html\n"
+
+
 def metrics_files(names):
     """Return the metrics of benchmarks."""
     return [f"{RESULTS}/metrics/{name}.json" for name in names]

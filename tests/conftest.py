@@ -1,0 +1,175 @@
+"""What every test may use: a small drawn world, made once, and the folder of measured numbers and real data."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import pyarrow as pa
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+from segswap.demo_world.coco import draw_coco, draw_style_images
+from segswap.pairs.objects import SCHEMA, ObjectSettings, ObjectTable, build_object_table
+from segswap.pairs.recipe import KINDS, PairSettings
+from segswap.pairs.render import Photos
+from segswap.pairs.shards import PairSet, shard_indices, shard_name, write_set_manifest, write_shard
+from segswap.pairs.style import Reinhard, StyleStatistics, compute_style_statistics
+
+settings.register_profile(
+    "segswap", deadline=None, derandomize=True, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("segswap")
+
+# One thread for every library: test processes may run side by side, and sums must not depend on the cores.
+cv2.setNumThreads(1)
+torch.set_num_threads(1)
+
+SEED = 1
+N_IMAGES = 40
+N_SHARDS = 2
+PAIRS_PER_SHARD = 12
+OBJECT_SETTINGS = ObjectSettings(min_area_share=0.01, max_area_share=0.6, max_bad_share=0.05)
+PAIR_SETTINGS = PairSettings(
+    size=128,
+    dilation=4,
+    crop_probability=0.2,
+    stretch=(0.7, 1.0),
+    rotation=15.0,
+    fit_steps=10,
+    fit_decay=10.0,
+    fit_min={"1obj": 0.4, "2obj": 0.5},
+    min_cells=1.5,
+    max_attempts=200,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class TinyWorld:
+    """A drawn data set and the pair sets made of it.
+
+    Attributes:
+        root: folder of everything below.
+        annotations, images: COCO file and photo folder (40 photos, one of them cut short).
+        objects, problems: object table and what was left out of it.
+        object_settings, pair_settings, seed: what table and pairs were made with.
+        style_images, style_statistics: folder of 6 pictures and its statistics file (``reinhard``).
+        pairs: manifest of each kind's set, ``1obj`` and ``2obj``: 2 shards of 12 restyled pairs of 128 pixels.
+    """
+
+    root: Path
+    annotations: Path
+    images: Path
+    objects: Path
+    problems: Path
+    object_settings: ObjectSettings
+    pair_settings: PairSettings
+    seed: int
+    style_images: Path
+    style_statistics: Path
+    pairs: dict[str, Path]
+
+    def table(self) -> ObjectTable:
+        """Read the object table."""
+        return ObjectTable.read(self.objects)
+
+    def photos(self) -> Photos:
+        """Open the photos, none of them known as unreadable yet."""
+        return Photos(self.table(), self.images)
+
+    def styles(self) -> StyleStatistics:
+        """Read the style statistics."""
+        return StyleStatistics.read(self.style_statistics)
+
+    def pair_set(self, kind: str) -> PairSet:
+        """Open a pair set."""
+        return PairSet(self.pairs[kind])
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with ``golden`` (measured numbers) and ``data`` (small real data sets); tests skip without it."""
+    folder = os.environ.get("SEGSWAP_SHARED")
+    if not folder:
+        pytest.skip("set SEGSWAP_SHARED to the folder that holds golden/ and data/ to run this test")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_world(tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
+    """A drawn data set, its object table, style statistics and both kinds of pair set, made once. Read only."""
+    root = tmp_path_factory.mktemp("tiny_world")
+    coco, style_images, pairs = root / "coco", root / "styles", root / "pairs"
+    draw_coco(coco, SEED, "train", N_IMAGES)
+    draw_style_images(style_images, SEED, 6)
+    world = TinyWorld(
+        root=root,
+        annotations=coco / "annotations.json",
+        images=coco / "images",
+        objects=root / "objects.parquet",
+        problems=root / "problems.json",
+        object_settings=OBJECT_SETTINGS,
+        pair_settings=PAIR_SETTINGS,
+        seed=SEED,
+        style_images=style_images,
+        style_statistics=root / "styles.npz",
+        pairs={kind: pairs / kind / "manifest.json" for kind in KINDS},
+    )
+    build_object_table(world.annotations, world.images, world.objects, world.problems, OBJECT_SETTINGS)
+    compute_style_statistics(style_images, world.style_statistics, Reinhard())
+    for kind, manifest in world.pairs.items():
+        shards = [manifest.parent / shard_name(kind, number) for number in range(N_SHARDS)]
+        for number, shard in enumerate(shards):
+            indices = shard_indices(N_SHARDS * PAIRS_PER_SHARD, PAIRS_PER_SHARD, number)
+            write_shard(
+                world.photos(),
+                PAIR_SETTINGS,
+                Reinhard(),
+                world.styles(),
+                (SEED, kind),
+                indices,
+                shard,
+                shard.with_suffix(".parquet"),
+                jpeg_quality=95,
+                max_unreadable_share=OBJECT_SETTINGS.max_bad_share,
+            )
+        write_set_manifest(shards, manifest, kind, dataclasses.asdict(PAIR_SETTINGS))
+    return world
+
+
+@pytest.fixture(scope="session")
+def make_table() -> Callable[..., ObjectTable]:
+    """A function that makes an object table of rows ``(image_id, category_id, polygon)``, crowds apart.
+
+    ``polygon`` is a flat list x, y, ... in pixels of an image of ``size`` = (width, height); photos are named
+    ``<image_id>.png``, annotation ids are the positions from 1. Positions in ``crowds`` are crowds.
+    """
+
+    def make(
+        objects: list[tuple[int, int, list[float]]], size: tuple[int, int], crowds: tuple[int, ...] = ()
+    ) -> ObjectTable:
+        rows = [
+            {
+                "image_id": image_id,
+                "file_name": f"{image_id}.png",
+                "width": size[0],
+                "height": size[1],
+                "annotation_id": position + 1,
+                "category_id": category_id,
+                "category": f"category {category_id}",
+                "area": 1.0,
+                "bbox": [0.0, 0.0, 1.0, 1.0],
+                "segmentation": json.dumps([polygon]),
+                "iscrowd": position in crowds,
+                "touches_border": False,
+            }
+            for position, (image_id, category_id, polygon) in enumerate(objects)
+        ]
+        return ObjectTable(pa.Table.from_pylist(sorted(rows, key=lambda row: row["image_id"]), schema=SCHEMA))
+
+    return make

@@ -1,0 +1,162 @@
+"""Weight files: ours, the published one and those of others; what does not fit is an error that says why."""
+
+from __future__ import annotations
+
+import os
+import pickle
+
+import pytest
+import torch
+from formula_weights import formula_state, key_list
+
+from segswap.errors import InputError
+from segswap.models.backbone import Backbone, BackboneSettings
+from segswap.models.checkpoint import load_backbone, load_checkpoint, save_backbone, save_checkpoint
+from segswap.models.segswap import SegSwap
+from segswap.models.transformer import Transformer, TransformerSettings
+
+TRUNK = BackboneSettings("resnet18", width=8)
+
+
+def small_model(**trunk) -> SegSwap:
+    torch.manual_seed(6)
+    backbone = Backbone(BackboneSettings("resnet18", width=8, **trunk))
+    return SegSwap(backbone, Transformer(TransformerSettings("tiny", backbone.channels, initialisation="matching")))
+
+
+def assert_same_state(found: torch.nn.Module, expected: dict[str, torch.Tensor]) -> None:
+    state = found.state_dict()
+    assert state.keys() == expected.keys()
+    assert all(torch.equal(state[key], value) for key, value in expected.items())
+
+
+@pytest.mark.parametrize("trunk", [{}, {"projection": 16}])
+def test_a_checkpoint_comes_back_as_it_was_written(tmp_path, trunk):
+    model = small_model(**trunk)
+    about = {"stage": 1, "steps": 12, "seed": 3, "best": 0.25}
+    save_checkpoint(tmp_path / "model.pt", model, about)
+    loaded, said = load_checkpoint(tmp_path / "model.pt")
+    assert said == about
+    assert loaded.backbone.settings == model.backbone.settings
+    assert loaded.matcher.settings == model.matcher.settings
+    assert_same_state(loaded, model.state_dict())
+    assert not any(module.training for module in loaded.modules())
+    a, b = torch.rand(1, 3, 64, 64), torch.rand(1, 3, 64, 80)
+    with torch.no_grad():
+        for found, expected in zip(loaded(a, b), model.eval()(a, b), strict=True):
+            assert torch.equal(found, expected)
+
+
+def test_a_checkpoint_holds_nothing_but_tensors_and_plain_values(tmp_path):
+    save_checkpoint(tmp_path / "model.pt", small_model(), {})
+    torch.load(tmp_path / "model.pt", weights_only=True)
+    assert os.listdir(tmp_path) == ["model.pt"], "no temporary file stays"
+
+
+def test_the_published_checkpoint_loads_by_name(shared, tmp_path):
+    trunk = formula_state(key_list(shared, "backbone_sequential_conv1_to_layer3"))
+    encoder = formula_state(key_list(shared, "encoder_small_1024"))
+    torch.save({"backbone": trunk, "encoder": encoder, "optimiser": {"state": {}}}, tmp_path / "published.pth")
+    model, about = load_checkpoint(tmp_path / "published.pth")
+    assert about == {"origin": "published checkpoint"}
+    assert_same_state(model.matcher, encoder)
+    assert torch.equal(model.backbone.conv1.weight, trunk["0.weight"])
+    assert torch.equal(model.backbone.bn1.running_var, trunk["1.running_var"])
+    assert torch.equal(model.backbone.layer3[5].conv3.weight, trunk["6.5.conv3.weight"])
+    alone = load_backbone(tmp_path / "published.pth", BackboneSettings("resnet50"))
+    assert_same_state(alone, model.backbone.state_dict())
+
+
+def _with_head(state: dict[str, torch.Tensor], prefix: str = "") -> dict[str, torch.Tensor]:
+    """Add what whole networks have behind the trunk."""
+    head = {"layer4.0.conv1.weight": torch.zeros(4, 4, 1, 1), "fc.weight": torch.zeros(5, 4), "fc.bias": torch.zeros(5)}
+    return {prefix + key: value for key, value in {**state, **head}.items()}
+
+
+def moco(state):
+    query = _with_head(state, "module.encoder_q.")
+    key = {name.replace("encoder_q", "encoder_k"): torch.zeros_like(value) for name, value in query.items()}
+    return {"epoch": 800, "arch": "resnet50", "state_dict": query | key | {"module.queue": torch.zeros(4, 6)}}
+
+
+LAYOUTS = {
+    "MoCo v2": moco,
+    "torchvision": _with_head,
+    "under model": lambda state: {"model": _with_head(state)},
+    "under state_dict": lambda state: {"state_dict": _with_head(state)},
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_trunk_loads_from_every_known_layout(tmp_path, layout):
+    state = small_model().backbone.state_dict()
+    torch.save(LAYOUTS[layout](state), tmp_path / "weights.pth.tar")
+    assert_same_state(load_backbone(tmp_path / "weights.pth.tar", TRUNK), state)
+
+
+def test_a_trunk_of_ours_comes_back_as_it_was_written(tmp_path):
+    backbone = small_model(projection=16).backbone
+    save_backbone(tmp_path / "trunk.pt", backbone)
+    assert_same_state(load_backbone(tmp_path / "trunk.pt", backbone.settings), backbone.state_dict())
+
+
+def test_weights_of_another_size_are_an_error_that_lists_names_and_shapes(tmp_path):
+    save_backbone(tmp_path / "trunk.pt", small_model().backbone)
+    with pytest.raises(InputError) as caught:
+        load_backbone(tmp_path / "trunk.pt", BackboneSettings("resnet34", width=16, projection=24))
+    message = str(caught.value)
+    assert str(tmp_path / "trunk.pt") in message
+    assert "Missing: layer1.2.conv1.weight" in message and "more" in message
+    assert "Unexpected: none" in message
+    assert "conv1.weight: (8, 3, 7, 7) in the file, (16, 3, 7, 7) in the model" in message
+    with pytest.raises(InputError, match=r"Unexpected: layer1\.1\.conv1\.weight"):
+        load_backbone(tmp_path / "trunk.pt", BackboneSettings("resnet10", width=8))
+
+
+def test_a_checkpoint_that_does_not_fit_its_own_settings_is_an_error(tmp_path):
+    save_checkpoint(tmp_path / "model.pt", small_model(), {})
+    content = torch.load(tmp_path / "model.pt", weights_only=True)
+    del content["matcher"]["net.final_linear.bias"]
+    torch.save(content, tmp_path / "model.pt")
+    with pytest.raises(InputError, match=r"Missing: net\.final_linear\.bias"):
+        load_checkpoint(tmp_path / "model.pt")
+
+
+def test_a_foreign_dictionary_is_an_error_that_says_what_was_expected(tmp_path):
+    torch.save({"weights": torch.zeros(1)}, tmp_path / "other.pt")
+    with pytest.raises(InputError, match=r"other\.pt: keys \['weights'\]; expected a checkpoint of this project"):
+        load_checkpoint(tmp_path / "other.pt")
+    torch.save(torch.zeros(3), tmp_path / "tensor.pt")
+    with pytest.raises(InputError, match="holds a Tensor, expected a dictionary"):
+        load_checkpoint(tmp_path / "tensor.pt")
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut short", "text"])
+def test_a_damaged_file_is_an_error_that_names_it(tmp_path, damage):
+    path = tmp_path / "model.pt"
+    save_checkpoint(path, small_model(), {})
+    whole = path.read_bytes()
+    content = {"empty": b"", "cut short": whole[: len(whole) // 2], "text": b"<html>not found</html>"}
+    path.unlink() if damage == "missing" else path.write_bytes(content[damage])
+    with pytest.raises(InputError, match=r"model\.pt"):
+        load_checkpoint(path)
+
+
+class _Command:
+    """Its pickle runs a command when it is loaded without care."""
+
+    def __init__(self, marker) -> None:
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.marker),)
+
+
+@pytest.mark.parametrize("write", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value, protocol=2))])
+def test_a_file_with_code_in_it_is_refused_and_not_run(tmp_path, write):
+    marker = tmp_path / "was run"
+    write({"backbone": {}, "encoder": _Command(marker)}, tmp_path / "evil.pth")
+    for load in (load_checkpoint, lambda path: load_backbone(path, TRUNK)):
+        with pytest.raises(InputError, match=r"evil\.pth: not readable as a weight file"):
+            load(tmp_path / "evil.pth")
+    assert not marker.exists()

@@ -1,0 +1,136 @@
+"""Files and folders appear whole or not at all; JSON and hashes."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from segswap.errors import InputError
+from segswap.files import (
+    content_key,
+    read_json,
+    sha256,
+    whole_file,
+    whole_folder,
+    write_bytes,
+    write_json,
+    write_text,
+)
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_whole_file_appears_only_when_the_block_ends(tmp_path):
+    path = tmp_path / "new" / "a.txt"
+    with whole_file(path) as temporary:
+        temporary.write_text("content")
+        assert not path.exists()
+        assert temporary.parent == path.parent
+    assert path.read_text() == "content"
+    assert names(path.parent) == ["a.txt"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_whole_file_leaves_the_old_file_and_no_rubbish_on_an_error(tmp_path, error):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(error), whole_file(path) as temporary:
+        temporary.write_text("half")
+        raise error
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_whole_file_that_was_never_written_is_an_error_and_leaves_nothing(tmp_path):
+    with pytest.raises(FileNotFoundError), whole_file(tmp_path / "a.txt"):
+        pass
+    assert names(tmp_path) == []
+
+
+def test_disk_that_fills_at_the_last_moment_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_bytes(path, b"new")
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_whole_folder_takes_the_place_of_the_old_one(tmp_path):
+    folder = tmp_path / "folder"
+    for content in ("one", "two"):
+        with whole_folder(folder) as temporary:
+            (temporary / f"{content}.txt").write_text(content)
+    assert names(folder) == ["two.txt"]
+    assert names(tmp_path) == ["folder"]
+
+
+def test_whole_folder_keeps_the_old_one_on_an_error(tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "old.txt").write_text("old")
+    with pytest.raises(RuntimeError), whole_folder(folder) as temporary:
+        (temporary / "new.txt").write_text("half")
+        raise RuntimeError
+    assert names(folder) == ["old.txt"]
+    assert names(tmp_path) == ["folder"]
+
+
+def test_text_is_utf8(tmp_path):
+    write_text(tmp_path / "a.txt", "Brügel, 花")
+    assert (tmp_path / "a.txt").read_bytes().decode("utf-8") == "Brügel, 花"
+
+
+def test_equal_values_give_equal_json_bytes_whatever_the_order_of_keys(tmp_path):
+    write_json(tmp_path / "a.json", {"b": 1, "a": [2, {"d": 3, "c": 4}]})
+    write_json(tmp_path / "b.json", {"a": [2, {"c": 4, "d": 3}], "b": 1})
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+
+
+@given(value=JSON)
+def test_json_survives_writing_and_reading(tmp_path_factory, value):
+    path = tmp_path_factory.getbasetemp() / "value.json"
+    write_json(path, value)
+    assert read_json(path) == value
+
+
+@pytest.mark.parametrize("content", [None, b"{", b"", b"\xff\xfe"])
+def test_missing_or_broken_json_is_an_error_that_names_the_file(tmp_path, content):
+    path = tmp_path / "broken.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=r"broken\.json"):
+        read_json(path)
+
+
+def test_sha256_is_that_of_the_content(tmp_path):
+    data = bytes(range(256)) * 1000
+    write_bytes(tmp_path / "a", data)
+    assert sha256(tmp_path / "a") == hashlib.sha256(data).hexdigest()
+
+
+def test_content_key_depends_on_the_value_alone():
+    assert content_key({"a": 1, "b": [1, 2]}) == content_key({"b": [1, 2], "a": 1})
+    values = [{"a": 1}, {"a": 2}, {"b": 1}, ["a", 1], [1, 2], [2, 1], [[1], 2], "a", 1, None]
+    assert len({content_key(value) for value in values}) == len(values)
+    # Frozen: training states and caches on disk are found by this key.
+    assert content_key({"size": 480}) == hashlib.sha256(b'{"size": 480}').hexdigest()[:16]

@@ -1,0 +1,123 @@
+"""Place recognition: candidates, re-ranking and suppression, on numbers alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from segswap.benchmarks import places
+from segswap.benchmarks.places import Places, PlaceSettings
+
+SETTINGS = PlaceSettings(
+    image_size=(80, 64),
+    metres=25.0,
+    candidates=4,
+    views_per_place=1,
+    suppression="none",
+    pooling="gem",
+    protocol="corrected",
+)
+TOKYO = dataclasses.replace(SETTINGS, views_per_place=12, suppression="after", candidates=100)
+RANKING = np.array([[0, 1, 3, 4, 6, 2, 7, 5, 8, 9]])
+
+
+@pytest.mark.parametrize(
+    ("suppression", "expected"),
+    [
+        ("none", [0, 1, 3]),
+        ("after", [0, 1, 3]),
+        ("before", [0, 3, 6]),
+        ("candidates", [0, 3, 6]),
+    ],
+)
+def test_each_order_of_suppression_picks_its_candidates(suppression, expected):
+    settings = dataclasses.replace(SETTINGS, candidates=3, views_per_place=3, suppression=suppression)
+    assert places.pick_candidates(RANKING, settings)[0].tolist() == expected
+
+
+@given(st.permutations(range(12)), st.integers(1, 4))
+def test_suppression_before_and_among_candidates_pick_the_same(ranking, count):
+    # A place has no more views than are looked at for each candidate.
+    settings = dataclasses.replace(SETTINGS, candidates=count, views_per_place=3)
+    picked = [
+        places.pick_candidates(np.array([ranking]), dataclasses.replace(settings, suppression=order))[0].tolist()
+        for order in ("before", "candidates")
+    ]
+    assert picked[0] == picked[1]
+    assert len({item // 3 for item in picked[0]}) == len(picked[0]) == count
+
+
+def test_rankings_and_candidates_come_back_from_their_file(tmp_path):
+    ranking = np.array([[3, 1, 2], [0, 2, 1]], np.int32)
+    candidates = [np.array([3, 1]), np.array([0])]
+    places.write_ranking(tmp_path / "ranking.npz", ranking, candidates, "made up")
+    found, back, origin = places.read_ranking(tmp_path / "ranking.npz")
+    np.testing.assert_array_equal(found, ranking)
+    assert [row.tolist() for row in back] == [[3, 1], [0]]
+    assert origin == "made up"
+
+
+def score_table(candidates, scores) -> pa.Table:
+    items = [
+        (query, int(item), float(s))
+        for query, row in enumerate(candidates)
+        for item, s in zip(row, scores[query], strict=True)
+    ]
+    return pa.table(
+        {name: list(column) for name, column in zip(("query", "item", "score"), zip(*items, strict=True), strict=True)}
+    )
+
+
+def test_the_released_re_ranking_and_its_recalls_are_ours(shared):
+    golden = shared / "golden"
+    facts = json.loads((golden / "e_rank.json").read_text())["tokyo"]
+    with np.load(golden / "e_tokyo.npz") as first, np.load(golden / "e_tokyo_rerank.npz") as second:
+        arrays = {**first, **second}
+    ranking = arrays["rank"]
+    dataset = Places(golden, ("",) * 17, ("",) * 360, arrays["qry_utm"], arrays["db_utm"], None)
+    candidates = places.pick_candidates(ranking, TOKYO)
+    table = score_table(candidates, arrays["new_score"])
+    np.testing.assert_array_equal(np.stack(places.reranked(ranking, candidates, table)), arrays["reranked"])
+    plain = places.metrics(dataset, ranking, candidates, table, dataclasses.replace(TOKYO, suppression="none"))
+    assert [plain[f"first_recall@{n}"] for n in (1, 5, 10, 100)] == pytest.approx(facts["recall_1_5_10_100"])
+    assert [plain[f"recall@{n}"] for n in (1, 5, 10, 100)] == pytest.approx(facts["recall_reranked"])
+    after = places.metrics(dataset, ranking, candidates, table, TOKYO)
+    expected = facts["recall_after_nms_1_5_10_100"]
+    assert [after[f"first_recall@{n}"] for n in (1, 5, 10, 100)] == pytest.approx(expected)
+
+
+def test_re_ranking_moves_candidates_only_and_keeps_ties_in_place():
+    candidates = [np.array([0, 1, 3])]
+    (found,) = places.reranked(RANKING, candidates, score_table(candidates, [[0.5, 0.9, 0.5]]))
+    assert found.tolist() == [1, 0, 3, 4, 6, 2, 7, 5, 8, 9]
+
+
+def test_suppression_after_re_ranking_keeps_the_view_that_won():
+    settings = dataclasses.replace(SETTINGS, views_per_place=3, suppression="after")
+    assert places.suppressed([np.array([4, 0, 3, 1, 8, 6])], settings)[0].tolist() == [4, 0, 8]
+    none = dataclasses.replace(settings, suppression="none")
+    assert places.suppressed([np.array([4, 0, 3])], none)[0].tolist() == [4, 0, 3]
+
+
+@pytest.mark.parametrize("suppression", places.SUPPRESSIONS)
+def test_perfect_scores_have_full_recall(suppression):
+    spots = np.array([[550_000.0 + 100 * n, 4_470_000.0] for n in range(4)])
+    # Each query stands at exactly 25 m from its place, the last one far from everything.
+    queries = np.concatenate([spots + [15.0, 20.0], [[0.0, 0.0]]])
+    dataset = Places(Path(), ("",) * 5, ("",) * 12, queries, np.repeat(spots, 3, axis=0), None)
+    settings = dataclasses.replace(SETTINGS, views_per_place=3, suppression=suppression, candidates=12)
+    ranking = np.tile(np.arange(11, -1, -1), (5, 1))
+    candidates = places.pick_candidates(ranking, settings)
+    positives = places.positives_within(dataset.query_positions, dataset.database_positions, settings.metres)
+    assert [len(found) for found in positives] == [3] * 4 + [0]
+    scores = [np.isin(row, positives[query]) for query, row in enumerate(candidates)]
+    numbers = places.metrics(dataset, ranking, candidates, score_table(candidates, scores), settings)
+    assert numbers["recall@1"] == 0.8, "all but the query that has no positive"
+    assert numbers["first_recall@1"] == 0.2

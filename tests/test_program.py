@@ -1,0 +1,87 @@
+"""How programs run: exit codes, one-line errors, threads, progress."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+import torch
+
+from segswap import program
+from segswap.errors import InputError
+from segswap.progress import progress
+
+
+@pytest.fixture(autouse=True)
+def threads_restored():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def leave(error: BaseException | None = None) -> SystemExit:
+    """Run a program that ends with an error or none; return how it left."""
+
+    def main() -> None:
+        if error:
+            raise error
+
+    with pytest.raises(SystemExit) as left:
+        program.run(main)
+    return left.value
+
+
+def test_success_leaves_with_0():
+    assert leave().code == 0
+
+
+def test_bad_input_is_one_line_without_a_traceback():
+    assert leave(InputError("a.json: no such file; make it")).code == "error: a.json: no such file; make it"
+
+
+def test_interruption_has_a_code_of_its_own(capsys):
+    assert leave(program.Interrupted("state saved at step 5")).code == program.INTERRUPTED == 75
+    assert capsys.readouterr().err == "interrupted: state saved at step 5\n"
+
+
+def test_bug_keeps_its_traceback():
+    def main() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        program.run(main)
+
+
+@pytest.mark.parametrize(("asked", "expected"), [("1", 1), ("100000", None), ("", None), (None, None)])
+def test_threads_are_those_of_the_job_and_no_more_than_there_are_cores(monkeypatch, asked, expected):
+    if asked is None:
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    else:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    leave()
+    assert torch.get_num_threads() == (expected or program.available_cores())
+
+
+def test_available_cores_are_those_this_process_may_use():
+    assert program.available_cores() == len(os.sched_getaffinity(0)) >= 1
+
+
+def test_progress_passes_the_items_on_and_names_the_work(capsys):
+    assert list(progress(range(5), "shards")) == list(range(5))
+    assert "shards" in capsys.readouterr().err
+
+
+def test_progress_goes_on_where_work_stopped(capsys):
+    bar = progress(iter(range(3)), "steps", total=10, initial=7)
+    assert list(bar) == [0, 1, 2]
+    assert (bar.n, bar.total) == (10, 10)
+
+
+def test_progress_in_a_log_is_rare_and_plain(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
+    for _ in progress(range(20_000), "pairs"):
+        pass
+    log = capsys.readouterr().err
+    assert log.count("pairs:") <= 3
+    assert log.isascii()

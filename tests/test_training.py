@@ -1,0 +1,383 @@
+"""The training loop: it learns, it stops in good order, and a resumed run repeats an uninterrupted one bit for bit."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import math
+import os
+import signal
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from segswap.errors import InputError
+from segswap.models.backbone import Backbone, BackboneSettings
+from segswap.models.checkpoint import load_checkpoint, save_checkpoint
+from segswap.models.segswap import SegSwap
+from segswap.models.transformer import Transformer, TransformerSettings
+from segswap.program import Interrupted
+from segswap.training.batches import BatchSettings, PairBatches
+from segswap.training.hard_negatives import MiningSettings
+from segswap.training.loop import RunSettings, StageSettings, learning_rate_at, train_stage
+from segswap.training.step import LossSettings
+
+STAGE = StageSettings(
+    epochs=2,
+    steps_per_epoch=2,
+    learning_rate=1e-3,
+    beta2=0.999,
+    gradient_clip=None,
+    warmup_steps=2,
+    schedule="step",
+    drop_epoch=1,
+    drop_factor=0.5,
+    select="score",
+)
+BATCH = BatchSettings(
+    positives=2,
+    negatives=2,
+    two_object_share=0.5,
+    stylise_probability=0.5,
+    warp_probability=0.5,
+    warp_grids=(4, 6),
+    hide_probability=0.5,
+    swap_probability=0.5,
+)
+LOSS = LossSettings(eta=8.0, correspondence_cells="all", transport=True)
+# Every pair of an untrained model is hard: stage 2 has work to do.
+MINING = MiningSettings(
+    pool_size=6,
+    crop_scale=(0.5, 1.0),
+    zero_below=0.0,
+    hard_above=0.01,
+    min_hard=2,
+    max_pools=2,
+    per_step=3,
+    max_steps=2,
+    scoring_batch=16,
+)
+RUN = RunSettings(device="cpu", workers=0, state_seconds=1e9, time_limit=None, log_every=1)
+STAGES = {"stage 1": None, "stage 2": MINING}
+
+
+class HardKill(BaseException):
+    """What a test raises where a machine would die."""
+
+
+def probe_score(model: SegSwap) -> dict[str, float]:
+    """A validation that depends on the weights: the mean absolute weight of the last layer."""
+    assert not model.matcher.training
+    return {"score": model.matcher.net.final_linear.weight.abs().mean().item()}
+
+
+@pytest.fixture(scope="module")
+def initial(tmp_path_factory):
+    torch.manual_seed(1)
+    trunk = Backbone(BackboneSettings("resnet10", width=8))
+    matcher = Transformer(TransformerSettings("tiny", trunk.channels, initialisation="matching"))
+    path = tmp_path_factory.mktemp("initial") / "initial.pt"
+    save_checkpoint(path, SegSwap(trunk, matcher), {"steps": 10})
+    return path
+
+
+class Training:
+    """A training in a folder of its own, started as often as a test likes."""
+
+    def __init__(self, folder: Path, initial: Path, manifests: list[Path]) -> None:
+        self.folder, self.initial, self.manifests = folder, initial, manifests
+        self.checkpoint, self.history = folder / "stage.pt", folder / "history.csv"
+        self.state = folder / "state"
+
+    def start(self, stage=STAGE, mining=None, validate=probe_score, batch=BATCH, seed=3, **run) -> None:
+        train_stage(
+            initial=self.initial,
+            manifests=self.manifests,
+            features=None,
+            checkpoint=self.checkpoint,
+            history=self.history,
+            state=self.state,
+            stage=stage,
+            batch=batch,
+            loss=LOSS,
+            mining=mining,
+            run=dataclasses.replace(RUN, **run),
+            seed=seed,
+            validate=validate,
+        )
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        return load_checkpoint(self.checkpoint)[0].matcher.state_dict()
+
+    def rows(self) -> list[dict[str, str]]:
+        return list(csv.DictReader(self.history.open()))
+
+    def states(self) -> list[Path]:
+        return sorted(self.state.rglob("*.pt"))
+
+
+def assert_same_result(found: Training, expected: Training) -> None:
+    assert found.history.read_text() == expected.history.read_text()
+    assert load_checkpoint(found.checkpoint)[1] == load_checkpoint(expected.checkpoint)[1]
+    weights, wanted = found.weights(), expected.weights()
+    assert all(torch.equal(weights[name], value) for name, value in wanted.items()), "bit for bit"
+
+
+@pytest.fixture(scope="module")
+def manifests(tiny_world):
+    return [tiny_world.pairs["1obj"], tiny_world.pairs["2obj"]]
+
+
+@pytest.fixture
+def training(tmp_path, initial, manifests):
+    return Training(tmp_path / "own", initial, manifests)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory, initial, manifests):
+    """Both stages, run through."""
+    trainings = {}
+    for name, mining in STAGES.items():
+        trainings[name] = Training(tmp_path_factory.mktemp("through"), initial, manifests)
+        trainings[name].start(mining=mining)
+    return trainings
+
+
+def act_at_step(monkeypatch, wanted: int, action) -> None:
+    """Run ``action`` when the batch of a step, counted from 0, is read for the first time."""
+    read, done = PairBatches.__getitem__, []
+
+    def reading(self, step):
+        if step == wanted and not done:
+            done.append(step)
+            action()
+        return read(self, step)
+
+    monkeypatch.setattr(PairBatches, "__getitem__", reading)
+
+
+def terminate_self() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def die() -> None:
+    raise HardKill
+
+
+# Resuming
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("step", [0, 2])
+def test_a_training_stopped_by_a_signal_goes_on_as_if_never_stopped(training, uninterrupted, monkeypatch, stage, step):
+    act_at_step(monkeypatch, step, terminate_self)
+    with pytest.raises(Interrupted, match=rf"SIGTERM at step {step + 1}; state saved"):
+        training.start(mining=STAGES[stage])
+    assert not training.checkpoint.exists() and training.states()
+    training.start(mining=STAGES[stage])
+    assert_same_result(training, uninterrupted[stage])
+    assert not training.states(), "removed once the checkpoint is there"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_training_stopped_after_every_step_ends_as_if_never_stopped(training, uninterrupted, stage):
+    for _ in range(8):
+        try:
+            training.start(mining=STAGES[stage], time_limit=1e-9)
+            break
+        except Interrupted as reason:
+            assert "time limit" in str(reason)
+    assert_same_result(training, uninterrupted[stage])
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("state_seconds", [0.0, 1e9], ids=["saved each step", "saved each epoch"])
+def test_a_killed_training_goes_on_from_its_rolling_state(training, uninterrupted, monkeypatch, stage, state_seconds):
+    act_at_step(monkeypatch, 3, die)
+    with pytest.raises(HardKill):
+        training.start(mining=STAGES[stage], state_seconds=state_seconds)
+    assert not training.checkpoint.exists() and training.states()
+    training.start(mining=STAGES[stage])
+    assert_same_result(training, uninterrupted[stage])
+
+
+def test_a_resumed_epoch_keeps_its_hard_negatives(training, monkeypatch, capsys):
+    act_at_step(monkeypatch, 0, terminate_self)
+    with pytest.raises(Interrupted):
+        training.start(mining=MINING)
+    assert "epoch 0: pool 0" in capsys.readouterr().out
+    training.start(mining=MINING)
+    resumed = capsys.readouterr().out
+    assert "epoch 0: pool" not in resumed and "epoch 1: pool 0" in resumed
+
+
+def test_a_signal_during_validation_stops_at_the_end_of_the_epoch(training, uninterrupted):
+    def validate(model):
+        terminate_self()
+        return probe_score(model)
+
+    with pytest.raises(Interrupted, match="SIGTERM at the end of epoch 1"):
+        training.start(validate=validate)
+    training.start()
+    assert_same_result(training, uninterrupted["stage 1"])
+
+
+@pytest.mark.parametrize("damage", [b"no state at all", None], ids=["foreign", "cut short"])
+def test_a_damaged_state_falls_back_to_the_one_before(training, uninterrupted, monkeypatch, damage, capsys):
+    act_at_step(monkeypatch, 3, die)
+    with pytest.raises(HardKill):
+        training.start(state_seconds=0.0)
+    (last,) = (path for path in training.states() if path.name == "state.pt")
+    whole = last.read_bytes()
+    last.write_bytes(whole[: len(whole) // 2] if damage is None else damage)
+    training.start()
+    assert "state not usable, trying the one before" in capsys.readouterr().out
+    assert_same_result(training, uninterrupted["stage 1"])
+
+
+def test_a_changed_setting_does_not_take_up_the_old_state(training, tmp_path, initial, manifests, capsys):
+    changed = dataclasses.replace(STAGE, learning_rate=5e-4)
+    through = Training(tmp_path / "through", initial, manifests)
+    through.start(stage=changed)
+    with pytest.raises(Interrupted):
+        training.start(time_limit=1e-9)
+    capsys.readouterr()
+    training.start(stage=changed)
+    assert "resumed" not in capsys.readouterr().out
+    assert_same_result(training, through)
+
+
+def test_how_a_training_runs_does_not_change_its_result(training, uninterrupted):
+    training.start(workers=1, state_seconds=0.0)
+    assert_same_result(training, uninterrupted["stage 1"])
+
+
+def test_signals_are_given_back(training):
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    with pytest.raises(Interrupted):
+        training.start(time_limit=1e-9)
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+# What comes out
+
+
+def test_the_checkpoint_says_where_it_comes_from(uninterrupted):
+    for number, (stage, mining) in enumerate(STAGES.items(), 1):
+        _, about = load_checkpoint(uninterrupted[stage].checkpoint)
+        steps = 4 if mining is None else 2 * MINING.max_steps
+        assert (about["stage"], about["steps"], about["seed"], about["select"]) == (number, 10 + steps, 3, "score")
+        assert about["best"] > 0 and len(about["initial"]) == 64
+
+
+def test_the_history_has_a_row_for_each_step_and_each_validation(uninterrupted):
+    rows = uninterrupted["stage 1"].rows()
+    assert [(row["epoch"], row["step"], bool(row["heldout_score"])) for row in rows] == [
+        ("0", "1", False),
+        ("0", "2", False),
+        ("0", "2", True),
+        ("1", "3", False),
+        ("1", "4", False),
+        ("1", "4", True),
+    ]
+    rates = [float(row["learning_rate"]) for row in rows if row["learning_rate"]]
+    assert rates == pytest.approx([learning_rate_at(STAGE, step) for step in range(4)])
+    for row in rows:
+        if row["loss"]:
+            parts = float(row["mask_loss"]) + 8 * float(row["correspondence_loss"])
+            assert float(row["loss"]) == pytest.approx(parts, rel=1e-4)
+
+
+@pytest.mark.parametrize(("scores", "best"), [((1.0, 3.0, 2.0), 1), ((3.0, 2.0, 1.0), 0), ((1.0, 2.0, 3.0), 2)])
+def test_the_best_epoch_is_kept(training, scores, best):
+    seen = []
+
+    def validate(model):
+        seen.append({name: value.clone() for name, value in model.matcher.state_dict().items()})
+        return {"score": scores[len(seen) - 1], "other": 0.0}
+
+    training.start(stage=dataclasses.replace(STAGE, epochs=3, steps_per_epoch=1), validate=validate)
+    weights = training.weights()
+    assert all(torch.equal(weights[name], value) for name, value in seen[best].items())
+    assert load_checkpoint(training.checkpoint)[1]["best"] == scores[best]
+
+
+def test_training_changes_the_matcher_and_never_the_trunk(training, initial):
+    training.start()
+    before, after = load_checkpoint(initial)[0], load_checkpoint(training.checkpoint)[0]
+    pairs = zip(before.backbone.state_dict().values(), after.backbone.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    pairs = zip(before.matcher.state_dict().values(), after.matcher.state_dict().values(), strict=True)
+    assert all(not torch.equal(a, b) for a, b in pairs)
+
+
+def first_pairs(manifest: Path, count: int, folder: Path) -> Path:
+    """Return the manifest of a set that holds the first pairs of another; the shard's file is the same."""
+    content = json.loads(manifest.read_text())
+    shard = content["shards"][0]
+    folder.mkdir(parents=True)
+    (folder / shard["shard"]).symlink_to(manifest.parent / shard["shard"])
+    rows = Path(shard["shard"]).with_suffix(".parquet")
+    pq.write_table(pq.read_table(manifest.parent / rows).slice(0, count), folder / rows)
+    path = folder / manifest.name
+    path.write_text(json.dumps({**content, "shards": [{**shard, "pairs": count}]}))
+    return path
+
+
+def test_the_loss_falls_on_pairs_that_are_seen_again_and_again(training, tmp_path, manifests):
+    training.manifests = [first_pairs(manifest, 2, tmp_path / manifest.parent.name) for manifest in manifests]
+    model, about = load_checkpoint(training.initial)
+    matcher = Transformer(dataclasses.replace(model.matcher.settings, dropout=0.0))
+    matcher.load_state_dict(model.matcher.state_dict())
+    training.initial = tmp_path / "without dropout.pt"
+    save_checkpoint(training.initial, SegSwap(model.backbone, matcher), about)
+    still = dataclasses.replace(
+        BATCH,
+        two_object_share=0,
+        stylise_probability=0,
+        warp_probability=0,
+        hide_probability=0,
+        swap_probability=0,
+    )
+    stage = dataclasses.replace(STAGE, epochs=1, steps_per_epoch=40, drop_epoch=2, warmup_steps=5)
+    training.start(stage=stage, batch=still)
+    losses = [float(row["loss"]) for row in training.rows() if row["loss"]]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_hard_negatives_leave_their_pairs_out_of_the_positives(training, monkeypatch):
+    seen = []
+    read = PairBatches.__getitem__
+
+    def reading(self, step):
+        seen.append((self.excluded, self.positions(step)))
+        return read(self, step)
+
+    monkeypatch.setattr(PairBatches, "__getitem__", reading)
+    training.start(mining=MINING)
+    assert len(seen) == 4
+    for excluded, positions in seen:
+        assert len(excluded) == MINING.pool_size
+        assert not excluded & set(positions)
+    assert seen[0][0] != seen[-1][0], "each epoch has a pool of its own"
+
+
+def test_a_stage_without_hard_negatives_ends_with_its_initial_weights(training, initial, capsys):
+    training.start(mining=dataclasses.replace(MINING, hard_above=2.0))
+    assert "no hard negatives left before epoch 0" in capsys.readouterr().out
+    before, after = load_checkpoint(initial)[0].matcher.state_dict(), training.weights()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_samples_and_writes_nothing(training, tmp_path, initial):
+    model, about = load_checkpoint(initial)
+    with torch.no_grad():
+        model.matcher.net.feat_proj.weight[0, 0] = math.nan
+    training.initial = tmp_path / "broken.pt"
+    save_checkpoint(training.initial, model, about)
+    with pytest.raises(InputError, match=r"the loss is nan at step 0, on the samples .*1obj.*\.jpg"):
+        training.start()
+    assert not training.checkpoint.exists() and not training.history.exists()
