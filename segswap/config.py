@@ -104,7 +104,7 @@ def _contradictions(config: Section) -> Iterator[str]:
             yield f"{key}: {bounds} has its lower bound above its upper one"
     cells = (pairs["size"] // 16) ** 2
     if pairs["min_cells"] >= cells / 2:
-        yield f"pairs.min_cells: {pairs['min_cells']} is half or more of the {cells} cells of pairs.size {pairs['size']}"
+        yield f"pairs.min_cells: {pairs['min_cells']} is half or more of the {cells} cells of pairs.size"
     if style["method"] == "adain" and not (style["vgg"] and style["decoder"]):
         yield "style.method: adain needs style.vgg and style.decoder"
     if style["method"] == "none" and batch["stylise_probability"] > 0:
@@ -140,8 +140,8 @@ INTRODUCTION = """\
 | `paper.yaml` | the published study |
 | `schema.yaml` | every key with type, default and meaning; this page is made from it by `python -m segswap.config` |
 
-A file given by `--configfile` stands alone: keys that it does not have take the defaults below, which are the published values
-where there are any, not those of `config.yaml`. Single keys are changed on the command line, for example
+A file given by `--configfile` stands alone: keys that it does not have take the defaults below, which are the
+published values where there are any, not those of `config.yaml`. Single keys are changed on the command line, for example
 `--config seed=2` or `--config 'train={"stage1": {"epochs": 3}}'`.
 
 The configuration is checked before any job: an unknown key, a wrong type, or values that contradict each other stop the

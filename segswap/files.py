@@ -11,11 +11,16 @@ import hashlib
 import json
 import os
 import shutil
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from segswap.errors import InputError
+
+NOT_ARRAYS = (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What ``numpy.load`` and the files that it opens raise where a file is missing, damaged, or holds something else."""
 
 
 @contextlib.contextmanager

@@ -68,7 +68,11 @@ def test_defaults_are_not_shared_between_configurations() -> None:
         ("pairs.size", 150, r"pairs\.size: 150 is not a multiple of 16"),
         ("pairs.size", "big", r"pairs\.size: 'big' is of type string, expected integer"),
         ("pairs.size", True, r"pairs\.size: True is of type boolean, expected integer"),
-        ("train.stage1.learning_rate", "1e-4", r"stage1\.learning_rate: '1e-4' .* expected number \(write numbers like"),
+        (
+            "train.stage1.learning_rate",
+            "1e-4",
+            r"stage1\.learning_rate: '1e-4' .* expected number \(write numbers like",
+        ),
         ("style.method", "cubism", r"style\.method: 'cubism' is not one of"),
         ("benchmarks.run", ["paris"], r"benchmarks\.run\.0: 'paris' is not one of"),
         ("benchmarks.tokyo247.image_size", [640, 470], r"tokyo247\.image_size\.1: 470 is not a multiple of 16"),

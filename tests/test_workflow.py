@@ -186,7 +186,11 @@ def test_a_killed_run_leaves_nothing_half_written_and_goes_on(finished: Path, tm
         ("results/tiny/checkpoints/stage1.pt", "results/tiny/state/stage1/*/state.pt"),
     ):
         process = subprocess.Popen(
-            command(*longer, target), cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, start_new_session=True
+            command(*longer, target),
+            cwd=folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         patience = time.monotonic() + 120
         while not list(folder.glob(appears)):

@@ -24,7 +24,7 @@ from segswap.discovery.graph import build_graph, build_nodes, top_k_neighbours
 from segswap.discovery.segmentation import segment
 from segswap.discovery.spectral import cell_masks, principal_eigenvector
 from segswap.errors import InputError
-from segswap.files import whole_file
+from segswap.files import NOT_ARRAYS, whole_file
 from segswap.images import list_images, read_image
 from segswap.matching.features import FeatureStore
 from segswap.matching.predict import predict_pairs
@@ -156,7 +156,7 @@ class PairPredictions:
         try:
             with np.load(Path(path), allow_pickle=False) as arrays:
                 return cls(**{f.name: arrays[f.name] for f in dataclasses.fields(cls)})
-        except (OSError, ValueError, KeyError) as error:
+        except NOT_ARRAYS as error:
             raise InputError(f"{path}: not readable as pair predictions ({error}); delete it and run again") from None
 
 
@@ -254,7 +254,7 @@ def read_masks(path: str | os.PathLike) -> np.ndarray:
     try:
         with np.load(Path(path), allow_pickle=False) as arrays:
             return arrays["masks"]
-    except (OSError, ValueError, KeyError) as error:
+    except NOT_ARRAYS as error:
         raise InputError(f"{path}: not readable as soft masks ({error}); delete it and run again") from None
 
 

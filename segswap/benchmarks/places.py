@@ -18,7 +18,7 @@ from torch import nn
 
 from segswap.benchmarks.metrics import first_of_each, positives_within, recall_at
 from segswap.errors import InputError
-from segswap.files import whole_file
+from segswap.files import NOT_ARRAYS, whole_file
 from segswap.images import read_image, resize
 from segswap.matching.features import FeatureStore, images_to_tensor
 from segswap.matching.predict import predict_pairs
@@ -176,7 +176,7 @@ def read_names(path: Path) -> tuple[str, ...]:
 def _read_array(path: Path) -> np.ndarray:
     try:
         return np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except NOT_ARRAYS as error:
         raise InputError(f"{path}: not readable as a plain numpy array ({error})") from None
 
 

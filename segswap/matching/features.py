@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from segswap.errors import InputError
-from segswap.files import read_json, whole_file, write_json
+from segswap.files import NOT_ARRAYS, read_json, whole_file, write_json
 from segswap.geometry import grid_shape
 from segswap.images import resize
 from segswap.models.backbone import Backbone
@@ -112,7 +112,7 @@ class FeatureStore:
         header = read_json(store.with_suffix(".json"))
         try:
             self._array = np.load(store, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except NOT_ARRAYS as error:
             raise InputError(f"{store}: not readable as a feature store ({error}); delete it and run again") from None
         self.names: list[str] = header["names"]
         if len(self.names) != len(self._array):

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from segswap.errors import InputError
-from segswap.files import read_json, sha256, whole_file, write_json
+from segswap.files import NOT_ARRAYS, read_json, sha256, whole_file, write_json
 from segswap.images import decode_image, encode_jpeg
 from segswap.pairs.recipe import KINDS, PairSettings
 from segswap.pairs.render import Labels, Pair, Photos, make_pair
@@ -322,7 +322,7 @@ class PairSet:
         """
         try:
             return unpack_labels(self.member(position, "labels.npz"))
-        except Exception as error:  # a damaged zip raises whatever its damaged bytes lead to
+        except NOT_ARRAYS as error:
             raise InputError(self._damaged(position, "labels.npz", error)) from None
 
     def record(self, position: int) -> dict[str, Any]:

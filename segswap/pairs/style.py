@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -22,7 +20,7 @@ import cv2
 import numpy as np
 
 from segswap.errors import InputError
-from segswap.files import whole_file
+from segswap.files import NOT_ARRAYS, whole_file
 from segswap.images import UnreadableImage, list_images, read_image
 from segswap.progress import progress
 from segswap.randomness import generator
@@ -143,7 +141,7 @@ class StyleStatistics:
         try:
             with np.load(Path(path), allow_pickle=False) as file:
                 return cls(tuple(str(name) for name in file["names"]), file["statistics"])
-        except (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        except NOT_ARRAYS as error:
             raise InputError(f"{path}: not a readable style statistics file ({error}); remake it") from None
 
     def of(self, name: str) -> np.ndarray:
