@@ -141,8 +141,8 @@ INTRODUCTION = """\
 | `schema.yaml` | every key with type, default and meaning; this page is made from it by `python -m segswap.config` |
 
 A file given by `--configfile` stands alone: keys that it does not have take the defaults below, which are the
-published values where there are any, not those of `config.yaml`. Single keys are changed on the command line, for example
-`--config seed=2` or `--config 'train={"stage1": {"epochs": 3}}'`.
+published values where there are any, not those of `config.yaml`. Single keys are changed on the command line, for
+example `--config seed=2` or `--config 'train={"stage1": {"epochs": 3}}'`.
 
 The configuration is checked before any job: an unknown key, a wrong type, or values that contradict each other stop the
 run with a message that names the key. Paths are relative to the folder that `snakemake` runs in. What lies under

@@ -196,7 +196,7 @@ rule check_places:
     """The lists, positions and pictures of the data set are checked against each other; where they must be requested
     and are not there, this says so, and nothing else of the run depends on them."""
     input:
-        drawn_places,
+        data=drawn_places,
     output:
         f"{RESULTS}/{{places}}/inventory.json",
     log:
@@ -221,6 +221,7 @@ rule check_places:
 rule rank_places:
     """The first ranking is read from the data set's file, or computed from pooled features of the backbone."""
     input:
+        data=drawn_places,
         inventory=f"{RESULTS}/{{places}}/inventory.json",
         checkpoint=f"{RESULTS}/checkpoints/untrained.pt",
     output:
@@ -256,6 +257,7 @@ rule rank_places:
 rule features_places:
     """The features of the queries, and of every database image that is a candidate of any of them, once."""
     input:
+        data=drawn_places,
         inventory=f"{RESULTS}/{{places}}/inventory.json",
         ranking=f"{RESULTS}/{{places}}/ranking.npz",
         checkpoint=f"{RESULTS}/checkpoints/untrained.pt",
@@ -298,6 +300,7 @@ rule predict_places:
     """The candidates of a part of the queries are scored; one job takes one part."""
     input:
         unpack(matcher_inputs),
+        data=drawn_places,
         inventory=f"{RESULTS}/{{places}}/inventory.json",
         ranking=f"{RESULTS}/{{places}}/ranking.npz",
         queries=f"{RESULTS}/features/{{places}}/queries.npy",
@@ -343,6 +346,7 @@ rule predict_places:
 rule metrics_places:
     """Recall@N: the share of queries with a database image of their place among the first N, before and after re-ranking."""
     input:
+        data=drawn_places,
         inventory=f"{RESULTS}/{{places}}/inventory.json",
         ranking=f"{RESULTS}/{{places}}/ranking.npz",
         predictions=lambda wildcards: chunk_predictions(
@@ -611,6 +615,7 @@ rule picture_brueghel:
 rule picture_places:
     """Queries with the first ranking's best image and the best one after re-ranking by each matcher."""
     input:
+        data=drawn_places,
         inventory=f"{RESULTS}/{{places}}/inventory.json",
         ranking=f"{RESULTS}/{{places}}/ranking.npz",
         trained=lambda wildcards: chunk_predictions(wildcards.places, "trained"),
