@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import errno
 import json
 import os
 import sys
@@ -49,7 +50,7 @@ def settings(kind: type[T]) -> Callable[[str], T]:
 
 
 def run(main: Callable[[], None]) -> NoReturn:
-    """Run a program: ``InputError`` becomes one line and status 1, ``Interrupted`` one line and status 75.
+    """Run a program: ``InputError`` and a full disk become one line and status 1, ``Interrupted`` status 75.
 
     Snakemake states a job's threads in ``OMP_NUM_THREADS``; there may be fewer cores than that. Libraries
     that would start more threads than both are held back, so that jobs side by side do not fight.
@@ -63,6 +64,10 @@ def run(main: Callable[[], None]) -> NoReturn:
         main()
     except InputError as error:
         sys.exit(f"error: {error}")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        sys.exit(f"error: the disk is full ({error}); make room and start again: nothing half written was left")
     except Interrupted as reason:
         print(f"interrupted: {reason}", file=sys.stderr)
         sys.exit(INTERRUPTED)

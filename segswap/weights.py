@@ -1,7 +1,8 @@
-"""Reading weight files without executing them, and loading them by name."""
+"""Writing weight files whole, reading them without executing them, and loading them by name."""
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import struct
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from segswap.errors import InputError
+from segswap.files import write_bytes
 
 # What torch.load raises for other files, or damaged ones: its unpickler runs into whatever their bytes lead to.
 _NOT_WEIGHTS = (
@@ -24,6 +26,16 @@ _NOT_WEIGHTS = (
     TypeError,
     struct.error,
 )
+
+
+def write_state_dict(path: str | os.PathLike, content: dict[str, Any]) -> None:
+    """Write tensors and plain values as a whole file of ``torch.save``.
+
+    It is put together in memory: on a full disk torch's own writer says something else than that.
+    """
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_bytes(path, buffer.getvalue())
 
 
 def read_state_dict(path: str | os.PathLike) -> dict[str, Any]:

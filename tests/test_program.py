@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -85,3 +86,17 @@ def test_progress_in_a_log_is_rare_and_plain(monkeypatch, capsys):
     log = capsys.readouterr().err
     assert log.count("pairs:") <= 3
     assert log.isascii()
+
+
+def test_a_full_disk_is_one_line_other_system_errors_are_not_hidden():
+    def full() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "shard.tar")
+
+    with pytest.raises(SystemExit, match=r"error: the disk is full .*shard\.tar.*make room and start again"):
+        program.run(full)
+
+    def other() -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "shard.tar")
+
+    with pytest.raises(PermissionError):
+        program.run(other)

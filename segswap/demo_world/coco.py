@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,31 +110,42 @@ def _crowd_annotation(mask: np.ndarray, category_id: int) -> dict[str, Any]:
     }
 
 
-def draw_coco(folder: str | os.PathLike, seed: int, split: str, n_images: int) -> None:
+def _draw_image(seed: int, split: str, n_images: int, number: int) -> tuple[bytes, tuple[int, int], list[dict]]:
+    """Draw one scene; return its file's bytes, its (H, W) and its annotations without ids."""
+    rng = generator(seed, "scene", split, number)
+    shape = SHAPES[rng.integers(len(SHAPES))]
+    scene, placed, taken = draw_scene(rng, shape, int(rng.integers(2, 5)))
+    found = [_annotation(p, shape, as_rle=rng.uniform() < 0.2) for p in placed]
+    if rng.uniform() < 0.1:
+        scene, crowd = draw_crowd(rng, scene, ~taken)
+        if crowd.any():
+            found.append(_crowd_annotation(crowd, int(rng.integers(len(CATEGORIES))) + 1))
+    picture = encode_jpeg(to_uint8(scene))
+    if number == n_images // 2:
+        picture = picture[: len(picture) // 3]
+    return picture, shape, found
+
+
+def draw_coco(folder: str | os.PathLike, seed: int, split: str, n_images: int, workers: int = 1) -> None:
     """Write a data set of drawn scenes: ``images/*.jpg`` and ``annotations.json``.
 
     As in real data, some scenes hold a crowd, some masks are run-length encoded, some have several parts;
     one annotation has an empty polygon and one image file is cut short.
+
+    Args:
+        workers: processes that draw side by side; the result does not depend on it.
     """
     images, annotations = [], []
-    with whole_folder(folder) as temporary:
-        for number in progress(range(n_images), f"scenes ({split})"):
-            rng = generator(seed, "scene", split, number)
-            shape = SHAPES[rng.integers(len(SHAPES))]
-            scene, placed, taken = draw_scene(rng, shape, int(rng.integers(2, 5)))
-            found = [_annotation(p, shape, as_rle=rng.uniform() < 0.2) for p in placed]
-            if rng.uniform() < 0.1:
-                scene, crowd = draw_crowd(rng, scene, ~taken)
-                if crowd.any():
-                    found.append(_crowd_annotation(crowd, int(rng.integers(len(CATEGORIES))) + 1))
-            name = f"{number + 1:012d}.jpg"
-            picture = encode_jpeg(to_uint8(scene))
-            if number == n_images // 2:
-                picture = picture[: len(picture) // 3]
-            write_bytes(temporary / "images" / name, picture)
-            images.append({"id": number + 1, "file_name": name, "width": shape[1], "height": shape[0], "license": 1})
+    draw = partial(_draw_image, seed, split, n_images)
+    with whole_folder(folder) as temporary, ProcessPoolExecutor(workers) as pool:
+        (temporary / "images").mkdir()
+        drawn = pool.map(draw, range(n_images), chunksize=16)
+        for number, (picture, shape, found) in enumerate(progress(drawn, f"scenes ({split})", total=n_images), 1):
+            name = f"{number:012d}.jpg"
+            (temporary / "images" / name).write_bytes(picture)
+            images.append({"id": number, "file_name": name, "width": shape[1], "height": shape[0], "license": 1})
             for annotation in found:
-                annotations.append({"id": len(annotations) + 1, "image_id": number + 1, **annotation})
+                annotations.append({"id": len(annotations) + 1, "image_id": number, **annotation})
         annotations[len(annotations) // 3]["segmentation"] = [[]]
         write_json(
             temporary / "annotations.json",

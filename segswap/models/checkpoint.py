@@ -12,11 +12,10 @@ from typing import Any
 import torch
 
 from segswap.errors import InputError
-from segswap.files import whole_file
 from segswap.models.backbone import Backbone, BackboneSettings
 from segswap.models.segswap import SegSwap
 from segswap.models.transformer import Transformer, TransformerSettings
-from segswap.weights import load_by_name, read_state_dict
+from segswap.weights import load_by_name, read_state_dict, write_state_dict
 
 FORMAT = "segswap-1"
 
@@ -33,19 +32,18 @@ def save_checkpoint(path: str | os.PathLike, model: SegSwap, about: dict[str, An
         model: backbone and matcher.
         about: plain values on its origin (stage, steps, validation, seed, ...).
     """
-    with whole_file(path) as temporary:
-        torch.save(
-            {
-                "format": FORMAT,
-                "architecture": "transformer",
-                "backbone_settings": dataclasses.asdict(model.backbone.settings),
-                "backbone": model.backbone.state_dict(),
-                "matcher_settings": dataclasses.asdict(model.matcher.settings),
-                "matcher": model.matcher.state_dict(),
-                "about": about,
-            },
-            temporary,
-        )
+    write_state_dict(
+        path,
+        {
+            "format": FORMAT,
+            "architecture": "transformer",
+            "backbone_settings": dataclasses.asdict(model.backbone.settings),
+            "backbone": model.backbone.state_dict(),
+            "matcher_settings": dataclasses.asdict(model.matcher.settings),
+            "matcher": model.matcher.state_dict(),
+            "about": about,
+        },
+    )
 
 
 def load_checkpoint(path: str | os.PathLike, device: str | torch.device = "cpu") -> tuple[SegSwap, dict[str, Any]]:
@@ -108,5 +106,4 @@ def load_backbone(path: str | os.PathLike, settings: BackboneSettings) -> Backbo
 
 def save_backbone(path: str | os.PathLike, backbone: Backbone) -> None:
     """Write a trunk's weights under torchvision's names."""
-    with whole_file(path) as temporary:
-        torch.save({"backbone": backbone.state_dict()}, temporary)
+    write_state_dict(path, {"backbone": backbone.state_dict()})

@@ -106,7 +106,8 @@ class Photos:
             try:
                 return self._read(image_id)
             except UnreadableImage as error:
-                self.unreadable[image_id] = str(error)
+                # Without the folder: what a shard records must not depend on where the photos lie.
+                self.unreadable[image_id] = str(error).removeprefix(f"{self.folder}{os.sep}")
         raise Rejected("photo unreadable")
 
 

@@ -14,12 +14,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import torch
-
 from segswap.errors import InputError
-from segswap.files import whole_file
 from segswap.program import Interrupted
-from segswap.weights import read_state_dict
+from segswap.weights import read_state_dict, write_state_dict
 
 
 class RollingState:
@@ -34,8 +31,7 @@ class RollingState:
         self.folder.mkdir(parents=True, exist_ok=True)
         if self._last.exists():
             self._last.replace(self._previous)
-        with whole_file(self._last) as temporary:
-            torch.save(content, temporary)
+        write_state_dict(self._last, content)
 
     def load(self) -> dict[str, Any] | None:
         """Return the newest readable state, or None at the first start."""

@@ -26,6 +26,7 @@ rule draw_coco:
         " --split {wildcards.split}"
         " --images {params.images}"
         " --seed {params.seed}"
+        " --workers {threads}"
         " > {log:q} 2>&1"
 
 

@@ -15,8 +15,9 @@ def main() -> None:
     parser.add_argument("--split", required=True, help="name of the split, part of every scene's seed")
     parser.add_argument("--images", type=int, required=True, help="number of scenes")
     parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw side by side")
     args = parser.parse_args()
-    draw_coco(args.folder, args.seed, args.split, args.images)
+    draw_coco(args.folder, args.seed, args.split, args.images, args.workers)
 
 
 if __name__ == "__main__":
