@@ -27,6 +27,21 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
+def fair_threads() -> int:
+    """Return how many threads this program should start.
+
+    Snakemake states a job's threads in ``OMP_NUM_THREADS``, and the workflow in ``SEGSWAP_CORES`` how many cores
+    Snakemake hands out. Where there are fewer, each job takes its share of what is there: threads of several
+    jobs on one core wait for each other, which makes everything several times slower.
+    """
+    available = available_cores()
+    threads = int(os.environ.get("OMP_NUM_THREADS") or available)
+    handed_out = int(os.environ.get("SEGSWAP_CORES") or 0)
+    if handed_out > available:
+        threads = threads * available // handed_out
+    return max(1, min(threads, available))
+
+
 def json_value(text: str) -> Any:
     """Parse a command-line value as JSON, for ``argparse``'s ``type``."""
     try:
@@ -52,14 +67,12 @@ def settings(kind: type[T]) -> Callable[[str], T]:
 def run(main: Callable[[], None]) -> NoReturn:
     """Run a program: ``InputError`` and a full disk become one line and status 1, ``Interrupted`` status 75.
 
-    Snakemake states a job's threads in ``OMP_NUM_THREADS``; there may be fewer cores than that. Libraries
-    that would start more threads than both are held back, so that jobs side by side do not fight.
+    Libraries are held to ``fair_threads``, so that jobs side by side do not fight.
     """
-    threads = max(1, min(int(os.environ.get("OMP_NUM_THREADS") or available_cores()), available_cores()))
     if "cv2" in sys.modules:
         sys.modules["cv2"].setNumThreads(1)
     if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(threads)
+        sys.modules["torch"].set_num_threads(fair_threads())
     try:
         main()
     except InputError as error:

@@ -15,8 +15,8 @@ ROOT = Path(segswap.__file__).parent
 # From the bottom up. A part may import itself and parts of lower layers; parts of one layer do not know each other.
 LAYERS = (
     ("errors", "versions"),
-    ("randomness", "files", "images", "geometry", "sampling", "weights", "program", "progress", "device"),
-    ("config", "drawing", "download"),
+    ("randomness", "files", "images", "geometry", "sampling", "program", "progress", "device"),
+    ("config", "drawing", "download", "weights"),
     ("pairs", "models"),
     ("matching", "demo_world"),
     ("training", "discovery"),

@@ -64,6 +64,19 @@ def test_threads_are_those_of_the_job_and_no_more_than_there_are_cores(monkeypat
     assert torch.get_num_threads() == (expected or program.available_cores())
 
 
+@pytest.mark.parametrize(
+    ("threads", "handed_out", "there", "expected"),
+    [("4", "8", 2, 1), ("8", "8", 2, 2), ("1", "8", 2, 1), ("4", "8", 8, 4), ("4", "4", 16, 4), ("6", "", 4, 4)],
+)
+def test_where_more_cores_are_handed_out_than_there_are_a_job_takes_its_share(
+    monkeypatch, threads, handed_out, there, expected
+):
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    monkeypatch.setenv("SEGSWAP_CORES", handed_out)
+    monkeypatch.setattr(program, "available_cores", lambda: there)
+    assert program.fair_threads() == expected
+
+
 def test_available_cores_are_those_this_process_may_use():
     assert program.available_cores() == len(os.sched_getaffinity(0)) >= 1
 

@@ -25,9 +25,17 @@ ENVIRONMENT = "../../envs/segswap.yaml"
 COMPUTE = json.dumps(config["compute"])
 DEVICE = config["compute"]["device"]
 
+# Snakemake hands out the cores that it is told of; there may be fewer. A program that knows both takes its share.
+try:
+    CORES = workflow.cores
+except WorkflowError:
+    CORES = ""  # a plan, or a cluster, where a job has the cores that it asks for
+
 # The programs find the package of this folder, also where it is not installed (--sdm conda).
 shell.prefix(
-    'set -euo pipefail; export PYTHONPATH="$PWD${{PYTHONPATH:+:$PYTHONPATH}}"; '
+    "set -euo pipefail;"
+    f" export SEGSWAP_CORES={CORES};"
+    ' export PYTHONPATH="$PWD${{PYTHONPATH:+:$PYTHONPATH}}"; '
 )
 
 
