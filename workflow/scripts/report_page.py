@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import csv
-from pathlib import Path
 
 from segswap.program import json_value, run
 from segswap.report.page import write_page
-
-
-def seconds_of(path: Path) -> float:
-    """Return the seconds in a benchmark file of Snakemake."""
-    with open(path, newline="") as file:
-        return sum(float(row["s"]) for row in csv.DictReader(file, delimiter="\t"))
 
 
 def main() -> None:
@@ -25,7 +17,6 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=json_value, required=True, help="files by name, as JSON")
     parser.add_argument("--summary", required=True, help="summary table (HTML)")
     parser.add_argument("--history", required=True, help="curves (SVG)")
-    parser.add_argument("--times", type=Path, nargs="*", default=[], help="benchmark files of Snakemake")
     parser.add_argument("--output", required=True, help="page to write")
     args = parser.parse_args()
     write_page(
@@ -39,7 +30,6 @@ def main() -> None:
         objects=args.objects,
         pair_sets=args.pair_sets,
         galleries=args.galleries,
-        seconds={path.stem: seconds_of(path) for path in args.times},
     )
 
 
