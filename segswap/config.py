@@ -36,6 +36,7 @@ def complete_config(given: Section, schema: Section) -> Section:
         InputError: one line for each problem, each naming its key: an unknown key (with the nearest known one), a
             wrong type or value, or values that contradict each other.
     """
+    given = _typed(given, schema)
     problems = [_in_words(error) for error in jsonschema.Draft202012Validator(schema).iter_errors(given)]
     if not problems:
         config = _with_defaults(given, schema)
@@ -43,6 +44,34 @@ def complete_config(given: Section, schema: Section) -> Section:
     if problems:
         raise InputError("the configuration is not usable:\n" + "\n".join(f"  - {problem}" for problem in problems))
     return config
+
+
+def _typed(value: Any, entry: Section) -> Any:
+    """Read text as the number, truth value or null that the schema wants there.
+
+    Snakemake hands values of ``--config`` over as text below the first level, and YAML takes 1e-4 for text.
+    What cannot be read so stays as it is, for the schema to refuse.
+    """
+    if isinstance(value, dict):
+        known, others = entry.get("properties", {}), entry.get("additionalProperties")
+        return {k: _typed(v, known.get(k, others if isinstance(others, dict) else {})) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_typed(item, entry.get("items", {})) for item in value]
+    types = entry.get("type", "string")
+    types = types if isinstance(types, list) else [types]
+    if not isinstance(value, str):
+        return value
+    if "null" in types and value in ("null", "~", ""):
+        return None
+    if "boolean" in types and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    for name, kind in (("integer", int), ("number", float)):
+        if name in types:
+            try:
+                return kind(value)
+            except ValueError:
+                continue
+    return value
 
 
 def _with_defaults(given: Section, schema: Section) -> Section:
@@ -67,9 +96,7 @@ def _in_words(error: jsonschema.ValidationError) -> str:
     if error.validator == "type":
         wanted = error.validator_value
         wanted = " or ".join(wanted) if isinstance(wanted, list) else wanted
-        # YAML takes 1e-4 for text: a number needs a point.
-        hint = " (write numbers like 1.0e-4 with a point)" if _is_number(error.instance) else ""
-        return f"{key}: {error.instance!r} is of type {_type_name(error.instance)}, expected {wanted}{hint}"
+        return f"{key}: {error.instance!r} is of type {_type_name(error.instance)}, expected {wanted}"
     return f"{key}: {error.message}"
 
 
@@ -79,13 +106,6 @@ def _suggestion(unknown: list[str], known: list[str], prefix: str) -> str:
 
     near = difflib.get_close_matches(str(unknown[0]), known, n=1)
     return f"did you mean {prefix}{near[0]}?" if near else f"known here: {', '.join(known)}"
-
-
-def _is_number(value: Any) -> bool:
-    try:
-        return isinstance(value, str) and bool(float(value))
-    except ValueError:
-        return False
 
 
 def _type_name(value: Any) -> str:

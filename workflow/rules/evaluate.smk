@@ -18,7 +18,6 @@ rule predict_pairs:
     input:
         unpack(matcher_inputs),
         manifests=manifests("heldout"),
-        shards=ancient([shards("heldout", kind) for kind in KINDS]),
         features=pair_features("heldout"),
     output:
         predictions=f"{RESULTS}/pairs_benchmark/{{matcher}}/predictions.parquet",
@@ -56,7 +55,6 @@ rule metrics_pairs:
     """Mask IoU, correspondence errors, and how well the score tells related pairs from unrelated ones."""
     input:
         manifests=manifests("heldout"),
-        shards=ancient([shards("heldout", kind) for kind in KINDS]),
         predictions=f"{RESULTS}/pairs_benchmark/{{matcher}}/predictions.parquet",
     output:
         f"{RESULTS}/pairs_benchmark/{{matcher}}/metrics.json",
@@ -548,7 +546,6 @@ rule picture_pairs:
             for matcher in MATCHERS
         },
         manifests=manifests("heldout"),
-        shards=ancient([shards("heldout", kind) for kind in KINDS]),
     output:
         report(
             f"{RESULTS}/pictures/pairs.jpg",

@@ -141,14 +141,13 @@ rule pair_shard:
 
 
 rule pair_manifest:
-    """The shards of a set are listed with counts, sizes and SHA-256. Training depends on this small file.
-
-    A shard that is made again comes out the same, so its time is no reason to run again; new objects, styles
-    or settings are.
-    """
+    """The shards of a set are listed with counts, sizes and SHA-256. What reads pairs depends on this small file
+    alone. A shard that is lost and made again comes out the same, so neither its absence nor its time is a reason
+    to train again; new objects, styles or settings are."""
     input:
-        ancient(lambda wildcards: shard_manifests(wildcards.split, wildcards.kind)),
-        shards=ancient(lambda wildcards: shards(wildcards.split, wildcards.kind)),
+        manifests=lambda wildcards: [
+            ancient(path) for path in shard_manifests(wildcards.split, wildcards.kind)
+        ],
         table=f"{RESULTS}/objects/{{split}}.parquet",
         statistics=[
             path for name, path in style_inputs().items() if name == "statistics"
@@ -163,6 +162,7 @@ rule pair_manifest:
         mem_mb=1000,
         runtime=60,
     params:
+        shards=lambda wildcards: shards(wildcards.split, wildcards.kind),
         settings=lambda wildcards: json.dumps(
             {
                 **{
@@ -181,7 +181,7 @@ rule pair_manifest:
         " --kind {wildcards.kind}"
         " --settings {params.settings:q}"
         " --output {output:q}"
-        " {input.shards:q}"
+        " {params.shards:q}"
         " > {log:q} 2>&1"
 
 

@@ -17,7 +17,6 @@ rule pretrain_backbone:
     """
     input:
         manifests=manifests("train"),
-        shards=ancient([shards("train", kind) for kind in KINDS]),
     output:
         weights=f"{RESULTS}/checkpoints/backbone.pt",
         history=f"{RESULTS}/history/pretrain.csv",
@@ -89,7 +88,6 @@ rule pair_features:
     """
     input:
         manifest=f"{RESULTS}/pairs/{{split}}/{{kind}}/manifest.json",
-        shards=ancient(lambda wildcards: shards(wildcards.split, wildcards.kind)),
         checkpoint=f"{RESULTS}/checkpoints/untrained.pt",
     output:
         store=f"{RESULTS}/features/pairs/{{split}}-{{kind}}.npy",
@@ -126,7 +124,6 @@ rule train_stage1:
     input:
         initial=f"{RESULTS}/checkpoints/untrained.pt",
         manifests=manifests("train"),
-        shards=ancient([shards("train", kind) for kind in KINDS]),
         features=pair_features("train") if config["train"]["store_features"] else [],
         heldout=manifests("heldout"),
         heldout_features=pair_features("heldout"),
@@ -181,7 +178,6 @@ rule train_stage2:
     input:
         initial=f"{RESULTS}/checkpoints/stage1.pt",
         manifests=manifests("train"),
-        shards=ancient([shards("train", kind) for kind in KINDS]),
         features=pair_features("train") if config["train"]["store_features"] else [],
         heldout=manifests("heldout"),
         heldout_features=pair_features("heldout"),
@@ -236,7 +232,6 @@ rule calibrate_baseline:
     threshold: the one of largest mean mask IoU on training pairs."""
     input:
         manifests=manifests("train"),
-        shards=ancient([shards("train", kind) for kind in KINDS]),
         features=pair_features("train"),
         checkpoint=f"{RESULTS}/checkpoints/untrained.pt",
     output:
