@@ -22,6 +22,7 @@ from segswap.report.galleries import describe_sample, describe_set, gallery_shee
 from segswap.report.page import write_page
 from segswap.report.plots import plot_history, read_history
 from segswap.report.tables import summary_csv, summary_html, summary_markdown, summary_rows, write_summary
+from segswap.report.times import read_times
 from segswap.training.loop import history_csv
 
 NASTY = """Hans & "Anna's" <b>v.2</b>.jpg"""
@@ -358,3 +359,10 @@ class TestPage:
         write_text(tmp_path / "other.json", json.dumps({"images": 3}))
         with pytest.raises(InputError, match=re.escape("other.json")):
             write_page(tmp_path / "page.html", "Nothing", config={}, objects={"train": tmp_path / "other.json"})
+
+
+def test_times_are_summed_over_the_jobs_of_a_stage(tmp_path):
+    for name, seconds in (("pair_shard-train-1obj-000000", 2.5), ("pair_shard-train-1obj-000001", 3.5), ("train", 60)):
+        (tmp_path / f"{name}.tsv").write_text(f"s\th:m:s\n{seconds}\t0:00:01\n")
+    assert list(read_times(tmp_path).items()) == [("train", 60.0), ("pair_shard", 6.0)]
+    assert read_times(tmp_path / "absent") == {}

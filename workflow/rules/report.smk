@@ -89,6 +89,7 @@ rule report_page:
             {key: value for key, value in config.items() if key != "compute"}
         ),
         title=f"SegSwap: {config['run']}",
+        times=f"{RESULTS}/benchmarks",
         version=versions.PICTURES,
     shell:
         "python workflow/scripts/report_page.py"
@@ -97,5 +98,6 @@ rule report_page:
         " {params.files}"
         " --summary {input.summary:q}"
         " --history {input.history:q}"
+        " --times {params.times:q}"
         " --output {output:q}"
         " > {log:q} 2>&1"

@@ -6,6 +6,7 @@ import argparse
 
 from segswap.program import json_value, run
 from segswap.report.page import write_page
+from segswap.report.times import read_times
 
 
 def main() -> None:
@@ -17,6 +18,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=json_value, required=True, help="files by name, as JSON")
     parser.add_argument("--summary", required=True, help="summary table (HTML)")
     parser.add_argument("--history", required=True, help="curves (SVG)")
+    parser.add_argument("--times", required=True, help="folder of the jobs' times (TSV)")
     parser.add_argument("--output", required=True, help="page to write")
     args = parser.parse_args()
     write_page(
@@ -30,6 +32,7 @@ def main() -> None:
         objects=args.objects,
         pair_sets=args.pair_sets,
         galleries=args.galleries,
+        seconds=read_times(args.times),
     )
 
 
