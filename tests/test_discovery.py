@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -53,11 +51,8 @@ class Golden:
 
 
 @pytest.fixture(scope="module")
-def golden_files():
-    shared = os.environ.get("SEGSWAP_SHARED")
-    if not shared:
-        pytest.skip("SEGSWAP_SHARED is not set: the folder with the measurements of the released code")
-    folder = Path(shared) / "golden"
+def golden_files(shared):
+    folder = shared / "golden"
     with np.load(folder / "f_discovery.npz", allow_pickle=False) as arrays:
         loaded = dict(arrays)
     return loaded, json.loads((folder / "f_discovery.json").read_text())

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -16,11 +14,8 @@ CASES = ["a", "b", "c", "d", "hard_a", "hard_b"]
 
 
 @pytest.fixture(scope="module")
-def golden():
-    shared = os.environ.get("SEGSWAP_SHARED")
-    if not shared:
-        pytest.skip("SEGSWAP_SHARED is not set: the folder with the measurements of the released code")
-    folder = Path(shared) / "golden"
+def golden(shared):
+    folder = shared / "golden"
     with np.load(folder / "f_discovery.npz", allow_pickle=False) as arrays:
         loaded = {name: array for name, array in arrays.items() if name.startswith("gc_")}
     return loaded, json.loads((folder / "f_discovery.json").read_text())

@@ -66,7 +66,7 @@ class HeldOutPairs:
     def items(self, which: int) -> list[tuple[str, int, int]]:
         """Return (style, position of a, position of b) of a set's positive, then negative pairs."""
         pairs = self.sets[which]
-        count = len(pairs) if self.limit is None else min(self.limit, len(pairs))
+        count = _number_taken(pairs, self.limit)
         styles = [name for name, pictures in STYLES.items() if pictures[0] in pairs.pictures]
         positive = [(n, n) for n in range(count)]
         negative = [(n, self._unrelated(pairs, n, count)) for n in range(count)]
@@ -82,16 +82,18 @@ class HeldOutPairs:
         raise InputError(f"{pairs.folder}: no pair is unrelated to {pairs.key(position)}; make more held-out pairs")
 
 
+def _number_taken(pairs: PairSet, limit: int | None) -> int:
+    return len(pairs) if limit is None else min(limit, len(pairs))
+
+
 def picture_names(pairs: PairSet, limit: int | None = None) -> list[str]:
     """Return the names of the pictures of a set's first ``limit`` pairs in its feature store, in order."""
-    count = len(pairs) if limit is None else min(limit, len(pairs))
-    return [picture_name(pairs, n, name) for n in range(count) for name in pairs.pictures]
+    return [picture_name(pairs, n, name) for n in range(_number_taken(pairs, limit)) for name in pairs.pictures]
 
 
 def picture_loaders(pairs: PairSet, limit: int | None = None) -> list[Callable[[], np.ndarray]]:
     """Return readers of the pictures of ``picture_names``."""
-    count = len(pairs) if limit is None else min(limit, len(pairs))
-    return [partial(pairs.picture, n, name) for n in range(count) for name in pairs.pictures]
+    return [partial(pairs.picture, n, name) for n in range(_number_taken(pairs, limit)) for name in pairs.pictures]
 
 
 _SCHEMA = pa.schema(

@@ -36,3 +36,9 @@ def read_predictions(paths: Sequence[str | os.PathLike]) -> pa.Table:
         except (OSError, pa.ArrowInvalid) as error:
             raise InputError(f"{path}: not readable as predictions ({error}); delete it and run again") from None
     return pa.concat_tables(tables)
+
+
+def read_by_matcher(trained: Sequence[str], untrained: Sequence[str], baseline: Sequence[str]) -> dict[str, pa.Table]:
+    """Read the predictions of the three matchers, by the names that pictures show."""
+    files = {"SegSwap": trained, "untrained": untrained, "cosine": baseline}
+    return {name: read_predictions(paths) for name, paths in files.items()}

@@ -6,7 +6,7 @@ import argparse
 
 from segswap.benchmarks import internet
 from segswap.benchmarks.pictures import draw_internet
-from segswap.benchmarks.predictions import read_predictions
+from segswap.benchmarks.predictions import read_by_matcher
 from segswap.program import run
 
 
@@ -20,7 +20,6 @@ def main() -> None:
         parser.add_argument(f"--{matcher}-masks", nargs="+", required=True, help="soft masks, a file for each class")
     parser.add_argument("--output", required=True, help="picture to write")
     args = parser.parse_args()
-    files = {"SegSwap": args.trained, "untrained": args.untrained, "cosine": args.baseline}
     masks = {"SegSwap": args.trained_masks, "untrained": args.untrained_masks, "cosine": args.baseline_masks}
     draw_internet(
         [internet.load(args.folder, name) for name in args.classes],
@@ -28,7 +27,7 @@ def main() -> None:
             matcher: dict(zip(args.classes, map(internet.read_masks, paths), strict=True))
             for matcher, paths in masks.items()
         },
-        {matcher: read_predictions(paths) for matcher, paths in files.items()},
+        read_by_matcher(args.trained, args.untrained, args.baseline),
         args.output,
     )
 

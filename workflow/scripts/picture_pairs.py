@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from segswap.benchmarks.pictures import draw_pairs
-from segswap.benchmarks.predictions import read_predictions
+from segswap.benchmarks.predictions import read_by_matcher
 from segswap.pairs.shards import PairSet
 from segswap.program import run
 
@@ -19,8 +19,7 @@ def main() -> None:
     parser.add_argument("--baseline", nargs="+", required=True)
     parser.add_argument("--output", required=True, help="picture to write")
     args = parser.parse_args()
-    files = {"SegSwap": args.trained, "untrained": args.untrained, "cosine": args.baseline}
-    tables = {name: read_predictions(paths) for name, paths in files.items()}
+    tables = read_by_matcher(args.trained, args.untrained, args.baseline)
     draw_pairs([PairSet(manifest) for manifest in args.manifests], tables, args.output, count=12)
 
 

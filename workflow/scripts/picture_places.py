@@ -6,7 +6,7 @@ import argparse
 
 from segswap.benchmarks import places
 from segswap.benchmarks.pictures import draw_places
-from segswap.benchmarks.predictions import read_predictions
+from segswap.benchmarks.predictions import read_by_matcher
 from segswap.program import run, settings
 
 
@@ -22,8 +22,7 @@ def main() -> None:
     parser.add_argument("--baseline", nargs="+", required=True)
     parser.add_argument("--output", required=True, help="picture to write")
     args = parser.parse_args()
-    files = {"SegSwap": args.trained, "untrained": args.untrained, "cosine": args.baseline}
-    tables = {name: read_predictions(paths) for name, paths in files.items()}
+    tables = read_by_matcher(args.trained, args.untrained, args.baseline)
     dataset = places.load(args.folder, args.files)
     ranking, candidates, _ = places.read_ranking(args.ranking)
     draw_places(dataset, ranking, candidates, tables, args.settings, args.output, count=10)
