@@ -13,9 +13,11 @@ import os
 import shutil
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from segswap.errors import InputError
 
@@ -78,6 +80,28 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 def write_json(path: str | os.PathLike, value: Any) -> None:
     """Write ``value`` as indented JSON with sorted keys, so equal values give equal bytes."""
     write_text(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def write_arrays(path: str | os.PathLike, **arrays: np.ndarray) -> None:
+    """Write named arrays as a whole, compressed npz file."""
+    with whole_file(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def read_arrays(path: str | os.PathLike, what: str, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Read the named arrays of an npz file.
+
+    Args:
+        what: the file is, for the message.
+
+    Raises:
+        InputError: when the file is missing, damaged, or lacks an array.
+    """
+    try:
+        with np.load(Path(path), allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in names}
+    except NOT_ARRAYS as error:
+        raise InputError(f"{path}: not readable as {what} ({error}); delete it and run again") from None
 
 
 def read_json(path: str | os.PathLike) -> Any:

@@ -24,7 +24,7 @@ from segswap.discovery.graph import build_graph, build_nodes, top_k_neighbours
 from segswap.discovery.segmentation import segment
 from segswap.discovery.spectral import cell_masks, principal_eigenvector
 from segswap.errors import InputError
-from segswap.files import NOT_ARRAYS, whole_file
+from segswap.files import read_arrays, write_arrays
 from segswap.images import list_images, read_image
 from segswap.matching.features import FeatureStore
 from segswap.matching.predict import predict_pairs
@@ -143,8 +143,7 @@ class PairPredictions:
 
     def write(self, path: str | os.PathLike) -> None:
         """Write as a compressed npz file."""
-        with whole_file(path) as temporary, open(temporary, "wb") as file:
-            np.savez_compressed(file, **{f.name: getattr(self, f.name) for f in dataclasses.fields(self)})
+        write_arrays(path, **{f.name: getattr(self, f.name) for f in dataclasses.fields(self)})
 
     @classmethod
     def read(cls, path: str | os.PathLike) -> PairPredictions:
@@ -153,11 +152,7 @@ class PairPredictions:
         Raises:
             InputError: when the file is not of that form.
         """
-        try:
-            with np.load(Path(path), allow_pickle=False) as arrays:
-                return cls(**{f.name: arrays[f.name] for f in dataclasses.fields(cls)})
-        except NOT_ARRAYS as error:
-            raise InputError(f"{path}: not readable as pair predictions ({error}); delete it and run again") from None
+        return cls(**read_arrays(path, "pair predictions", [f.name for f in dataclasses.fields(cls)]))
 
 
 def _mirrored_back(maps_x: torch.Tensor, maps_y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -241,8 +236,7 @@ def discover(images: ImageClass, predictions: PairPredictions, settings: Interne
 
 def write_masks(path: str | os.PathLike, masks: np.ndarray) -> None:
     """Write the soft masks (n, h, w) of a class as a whole npz file."""
-    with whole_file(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, masks=masks)
+    write_arrays(path, masks=masks)
 
 
 def read_masks(path: str | os.PathLike) -> np.ndarray:
@@ -251,11 +245,7 @@ def read_masks(path: str | os.PathLike) -> np.ndarray:
     Raises:
         InputError: when the file is not of that form.
     """
-    try:
-        with np.load(Path(path), allow_pickle=False) as arrays:
-            return arrays["masks"]
-    except NOT_ARRAYS as error:
-        raise InputError(f"{path}: not readable as soft masks ({error}); delete it and run again") from None
+    return read_arrays(path, "soft masks", ["masks"])["masks"]
 
 
 _SCHEMA = pa.schema(

@@ -18,7 +18,7 @@ from torch import nn
 
 from segswap.benchmarks.metrics import first_of_each, positives_within, recall_at
 from segswap.errors import InputError
-from segswap.files import NOT_ARRAYS, whole_file
+from segswap.files import NOT_ARRAYS, read_arrays, write_arrays
 from segswap.images import read_image, resize
 from segswap.matching.features import FeatureStore, images_to_tensor
 from segswap.matching.predict import predict_pairs
@@ -281,15 +281,18 @@ def write_ranking(path: str | os.PathLike, ranking: np.ndarray, candidates: list
     """Write the first ranking: ``ranking`` (Q, M), ``candidates`` (Q, K; -1 where fewer) and ``origin``, npz."""
     longest = max(map(len, candidates))
     padded = np.stack([np.pad(row, (0, longest - len(row)), constant_values=-1) for row in candidates])
-    with whole_file(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, ranking=ranking, candidates=padded.astype(np.int32), origin=np.array(origin))
+    write_arrays(path, ranking=ranking, candidates=padded.astype(np.int32), origin=np.array(origin))
 
 
 def read_ranking(path: str | os.PathLike) -> tuple[np.ndarray, list[np.ndarray], str]:
-    """Read a file of ``write_ranking``."""
-    with _open_arrays(Path(path)) as arrays:
-        candidates = [row[row >= 0] for row in arrays["candidates"]]
-        return arrays["ranking"], candidates, str(arrays["origin"])
+    """Read a file of ``write_ranking``.
+
+    Raises:
+        InputError: when the file is not of that form.
+    """
+    arrays = read_arrays(path, "a first ranking", ("ranking", "candidates", "origin"))
+    candidates = [row[row >= 0] for row in arrays["candidates"]]
+    return arrays["ranking"], candidates, str(arrays["origin"])
 
 
 def candidate_names(dataset: Places, candidates: list[np.ndarray]) -> list[str]:

@@ -13,14 +13,13 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Protocol
 
 import cv2
 import numpy as np
 
 from segswap.errors import InputError
-from segswap.files import NOT_ARRAYS, whole_file
+from segswap.files import read_arrays, write_arrays
 from segswap.images import UnreadableImage, list_images, read_image
 from segswap.progress import progress
 from segswap.randomness import generator
@@ -120,8 +119,7 @@ def compute_style_statistics(folder: str | os.PathLike, output: str | os.PathLik
             print(f"skipped: {error}")
     if not names:
         raise InputError(f"{folder}: none of the pictures opens; put readable style pictures there")
-    with whole_file(output) as temporary, open(temporary, "wb") as file:
-        np.savez(file, names=np.array(names), statistics=np.stack(rows))
+    write_arrays(output, names=np.array(names), statistics=np.stack(rows))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,11 +136,8 @@ class StyleStatistics:
         Raises:
             InputError: when the file is missing or not of that form.
         """
-        try:
-            with np.load(Path(path), allow_pickle=False) as file:
-                return cls(tuple(str(name) for name in file["names"]), file["statistics"])
-        except NOT_ARRAYS as error:
-            raise InputError(f"{path}: not a readable style statistics file ({error}); remake it") from None
+        arrays = read_arrays(path, "style statistics", ("names", "statistics"))
+        return cls(tuple(str(name) for name in arrays["names"]), arrays["statistics"])
 
     def of(self, name: str) -> np.ndarray:
         """Return the statistics (2, C) of a style image."""
