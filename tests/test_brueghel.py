@@ -16,7 +16,6 @@ from segswap.benchmarks.brueghel import (
     image_loaders,
     load,
     metrics,
-    predict,
     query_cells,
     query_crop,
     query_loaders,
@@ -24,6 +23,7 @@ from segswap.benchmarks.brueghel import (
     rankings,
     read_query,
 )
+from segswap.benchmarks.brueghel_matching import predict
 from segswap.errors import InputError
 from segswap.images import encode_jpeg, read_image
 from segswap.matching.features import FeatureStore, extract_features

@@ -7,15 +7,8 @@ import pyarrow as pa
 import pytest
 import torch
 
-from segswap.benchmarks.pairs import (
-    STYLES,
-    HeldOutPairs,
-    calibrate_threshold,
-    metrics,
-    picture_loaders,
-    picture_names,
-    predict,
-)
+from segswap.benchmarks.pairs import STYLES, metrics, picture_loaders, picture_names
+from segswap.benchmarks.pairs_matching import HeldOutPairs, calibrate_threshold, predict
 from segswap.benchmarks.predictions import read_predictions, write_predictions
 from segswap.errors import InputError
 from segswap.matching.cosine import CosineMatcher

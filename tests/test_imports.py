@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import itertools
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -87,3 +89,12 @@ def test_modules_of_one_package_do_not_import_each_other_in_a_circle():
         free = {name for name, uses in edges.items() if not uses & edges.keys()}
         assert free, f"imports in a circle among {sorted(edges)}"
         edges = {name: uses for name, uses in edges.items() if name not in free}
+
+
+@pytest.mark.parametrize(
+    "program", ["check_places", "discover_internet", "metrics_pairs", "picture_places", "pair_shard"]
+)
+def test_programs_that_use_no_model_do_not_load_pytorch(program):
+    path = ROOT.parent / "workflow" / "scripts" / f"{program}.py"
+    code = f"import runpy, sys; runpy.run_path({str(path)!r}); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -14,6 +14,7 @@ from torch import nn
 
 from segswap.benchmarks import internet
 from segswap.benchmarks.internet import ImageClass, InternetSettings, PairPredictions
+from segswap.benchmarks.internet_matching import predict
 from segswap.errors import InputError
 from segswap.images import encode_jpeg
 from segswap.matching.features import FeatureStore, extract_features
@@ -151,7 +152,7 @@ def test_kept_pairs_and_their_scores_equal_the_measured_ones(shared, case):
     images = ImageClass(shared, case, tuple(str(k) for k in range(n)))
     settings = dataclasses.replace(SETTINGS, protocol="published")
     matcher = MeasuredMatcher(of["output1"], of["output2"])
-    found = internet.predict(images, MeasuredStore(of["feat"]), matcher, settings, CPU)
+    found = predict(images, MeasuredStore(of["feat"]), matcher, settings, CPU)
     np.testing.assert_array_equal(found.pairs, of["pair_idx"][of["kept_pair"]])
     np.testing.assert_allclose(found.scores, of["kept_score"], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(found.maps_1, of["output1"][of["kept_pair"]], atol=1e-3)
@@ -168,7 +169,7 @@ def test_a_pair_is_kept_only_if_both_directions_find_something(way_back, kept):
     back = torch.cat([position, torch.ones(1, 1, 6, 6)], dim=1).expand(3, -1, -1, -1)
     images = ImageClass(None, "drawn", ("0", "1", "2"))
     store = MeasuredStore(features.expand(3, -1, -1, -1).numpy())
-    found = internet.predict(images, store, MeasuredMatcher(there.numpy(), back.numpy()), SETTINGS, CPU)
+    found = predict(images, store, MeasuredMatcher(there.numpy(), back.numpy()), SETTINGS, CPU)
     assert len(found.pairs) == kept
 
 
@@ -190,7 +191,7 @@ def test_the_mirrored_try_is_taken_where_it_finds_more_and_is_mapped_back():
     plain = torch.cat([features, features.flip(3), other])
     store = MeasuredStore(torch.cat([plain, plain.flip(3)]).numpy())
     images = ImageClass(None, "drawn", ("0", "1", "2"))
-    found = internet.predict(images, store, Mirrors(), dataclasses.replace(SETTINGS, flip=True), CPU)
+    found = predict(images, store, Mirrors(), dataclasses.replace(SETTINGS, flip=True), CPU)
     row = found.pairs.tolist().index([0, 1])
     centres = cell_centres(6, 6).numpy()
     mirrored = np.stack([1 - centres[0], centres[1]])
@@ -208,7 +209,7 @@ def predicted(images, tmp_path_factory):
     names, loaders = internet.feature_names(images, True), internet.image_loaders(images, True)
     extract_features(names, loaders, trunk, (96, 96), path)
     settings = dataclasses.replace(SETTINGS, flip=True)
-    return internet.predict(images, FeatureStore(path, trunk, names), matcher, settings, CPU)
+    return predict(images, FeatureStore(path, trunk, names), matcher, settings, CPU)
 
 
 def test_predictions_come_back_from_disk(predicted, tmp_path):

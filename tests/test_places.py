@@ -13,6 +13,7 @@ import torch
 
 from segswap.benchmarks import places
 from segswap.benchmarks.places import PlaceFiles, Places, PlaceSettings
+from segswap.benchmarks.places_matching import first_ranking, global_descriptors, predict
 from segswap.errors import InputError
 from segswap.images import encode_jpeg
 from segswap.matching.features import FeatureStore, extract_features
@@ -183,13 +184,13 @@ def with_ranking(dataset: Places, path: Path) -> Places:
 def test_a_ranking_is_computed_from_global_descriptors_where_no_file_is_given(dataset, trunk):
     for pooling in ("gem", "mean"):
         settings = dataclasses.replace(SETTINGS, pooling=pooling)
-        ranking, origin = places.first_ranking(dataset, settings, trunk, CPU)
+        ranking, origin = first_ranking(dataset, settings, trunk, CPU)
         assert ranking.shape == (5, 4) and pooling in origin
         assert all(len(set(row)) == 4 for row in ranking.tolist())
-        descriptors = places.global_descriptors(dataset, dataset.database, trunk, settings, CPU)
+        descriptors = global_descriptors(dataset, dataset.database, trunk, settings, CPU)
         assert descriptors.shape == (12, trunk.channels)
         np.testing.assert_allclose(np.linalg.norm(descriptors, axis=1), 1, rtol=1e-5)
-        own = places.global_descriptors(dataset, dataset.queries, trunk, settings, CPU)
+        own = global_descriptors(dataset, dataset.queries, trunk, settings, CPU)
         np.testing.assert_array_equal(ranking, np.argsort(-own @ descriptors.T, axis=1, kind="stable")[:, :4])
 
 
@@ -202,14 +203,14 @@ def test_score_matrices_index_matrices_and_result_texts_say_the_same(dataset, tr
     lines += [f"{dataset.queries[q]}, ./{dataset.database[n]}" for q, row in enumerate(expected) for n in row]
     (tmp_path / "result.txt").write_text("\n".join(lines))
     for name in ("scores.npy", "indices.npy", "result.txt"):
-        ranking, origin = places.first_ranking(with_ranking(dataset, tmp_path / name), SETTINGS, trunk, CPU)
+        ranking, origin = first_ranking(with_ranking(dataset, tmp_path / name), SETTINGS, trunk, CPU)
         np.testing.assert_array_equal(ranking, expected)
         assert name in origin
 
 
 def test_equal_scores_rank_by_position(dataset, trunk, tmp_path):
     np.save(tmp_path / "scores.npy", np.zeros((5, 12)))
-    ranking, _ = places.first_ranking(with_ranking(dataset, tmp_path / "scores.npy"), SETTINGS, trunk, CPU)
+    ranking, _ = first_ranking(with_ranking(dataset, tmp_path / "scores.npy"), SETTINGS, trunk, CPU)
     assert ranking.tolist() == [[0, 1, 2, 3]] * 5
 
 
@@ -225,7 +226,7 @@ def test_equal_scores_rank_by_position(dataset, trunk, tmp_path):
 def test_a_ranking_of_other_lists_is_an_error(dataset, trunk, tmp_path, values, message):
     np.save(tmp_path / "ranking.npy", values)
     with pytest.raises(InputError, match=message):
-        places.first_ranking(with_ranking(dataset, tmp_path / "ranking.npy"), SETTINGS, trunk, CPU)
+        first_ranking(with_ranking(dataset, tmp_path / "ranking.npy"), SETTINGS, trunk, CPU)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +240,7 @@ def test_a_ranking_of_other_lists_is_an_error(dataset, trunk, tmp_path, values, 
 def test_a_result_text_that_does_not_fit_is_an_error(dataset, trunk, tmp_path, text, message):
     (tmp_path / "result.txt").write_text(text)
     with pytest.raises(InputError, match=message):
-        places.first_ranking(with_ranking(dataset, tmp_path / "result.txt"), SETTINGS, trunk, CPU)
+        first_ranking(with_ranking(dataset, tmp_path / "result.txt"), SETTINGS, trunk, CPU)
 
 
 # Predictions
@@ -249,7 +250,7 @@ def test_a_result_text_that_does_not_fit_is_an_error(dataset, trunk, tmp_path, t
 def run(dataset, trunk, tmp_path_factory):
     """A run over the drawn places: ranking, candidates, stores, matcher and all predictions."""
     root = tmp_path_factory.mktemp("run")
-    ranking, _ = places.first_ranking(dataset, SETTINGS, trunk, CPU)
+    ranking, _ = first_ranking(dataset, SETTINGS, trunk, CPU)
     candidates = places.pick_candidates(ranking, SETTINGS)
     names = places.candidate_names(dataset, candidates)
     stores = []
@@ -260,7 +261,7 @@ def run(dataset, trunk, tmp_path_factory):
     matcher = Transformer(TransformerSettings("tiny", trunk.channels, initialisation="matching")).eval()
 
     def predicted(rows: range) -> pa.Table:
-        return places.predict(dataset, candidates, rows, *stores, matcher, SETTINGS, CPU)
+        return predict(dataset, candidates, rows, *stores, matcher, SETTINGS, CPU)
 
     return ranking, candidates, predicted
 

@@ -13,18 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import torch
-from torch import nn
 
 from segswap.benchmarks.metrics import first_of_each, positives_within, recall_at
 from segswap.errors import InputError
 from segswap.files import NOT_ARRAYS, read_arrays, write_arrays
-from segswap.images import read_image, resize
-from segswap.matching.features import FeatureStore, images_to_tensor
-from segswap.matching.predict import predict_pairs
-from segswap.matching.score import score_pairs, self_match_mask
-from segswap.models.backbone import Backbone
-from segswap.progress import progress
+from segswap.images import read_image
 
 COUNTS = (1, 5, 10, 20, 100)
 """N of the reported recalls."""
@@ -192,41 +185,17 @@ def image_loaders(folder: Path, names: Sequence[str]) -> list[Callable[[], np.nd
     return [lambda path=folder / name: read_image(path) for name in names]
 
 
-@torch.inference_mode()
-def global_descriptors(
-    dataset: Places, names: Sequence[str], backbone: Backbone, settings: PlaceSettings, device: torch.device
-) -> np.ndarray:
-    """Return a pooled, L2-normalised descriptor per image, float32 (n, C)."""
-    rows = []
-    for name in progress(names, "global descriptors"):
-        image = resize(read_image(dataset.folder / name), settings.image_size)
-        features = backbone(images_to_tensor([image], device)).flatten(2)
-        if settings.pooling == "gem":
-            # Generalised mean, p = 3 (Radenovic et al. 2018); features of a linear layer keep their sign.
-            cubes = features.pow(3).mean(2)
-            pooled = cubes.sign() * cubes.abs().pow(1 / 3)
-        else:
-            pooled = features.mean(2)
-        rows.append(nn.functional.normalize(pooled, dim=1)[0].cpu().numpy())
-    return np.stack(rows)
+def ranking_depth(dataset: Places, settings: PlaceSettings) -> int:
+    """Return how many items of a first ranking are enough for the candidates under every suppression."""
+    return min(len(dataset.database), settings.candidates * settings.views_per_place)
 
 
-def first_ranking(
-    dataset: Places, settings: PlaceSettings, backbone: Backbone, device: torch.device
-) -> tuple[np.ndarray, str]:
-    """Return the first ranking, int32 (Q, M) of database items, best first, and its origin in words.
-
-    It is read from the data set's file when there is one, else computed from global descriptors (exact
-    search). M is enough for the candidates under every suppression.
+def read_first_ranking(dataset: Places, settings: PlaceSettings) -> tuple[np.ndarray, str]:
+    """Read the data set's own first ranking, int32 (Q, M) of database items, best first, and its origin in words.
 
     Raises:
         InputError: when the file does not agree with the lists.
     """
-    depth = min(len(dataset.database), settings.candidates * settings.views_per_place)
-    if dataset.first_ranking is None:
-        queries = global_descriptors(dataset, dataset.queries, backbone, settings, device)
-        database = global_descriptors(dataset, dataset.database, backbone, settings, device)
-        return _ranked(queries @ database.T, depth), f"computed from {settings.pooling}-pooled backbone features"
     path = dataset.first_ranking
     if path.suffix != ".npy":
         return _read_ranking_text(dataset, path), f"from {path.name}"
@@ -235,7 +204,7 @@ def first_ranking(
     if np.issubdtype(matrix.dtype, np.floating):
         if matrix.shape != shape:
             raise InputError(f"{path}: scores of shape {matrix.shape}, the lists ask for {shape}")
-        return _ranked(matrix, depth), f"scores of {path.name}"
+        return ranked(matrix, ranking_depth(dataset, settings)), f"scores of {path.name}"
     if matrix.ndim != 2 or len(matrix) != shape[0] or matrix.min() < 0 or matrix.max() >= shape[1]:
         raise InputError(
             f"{path}: index matrix of shape {matrix.shape} with values {matrix.min()} to {matrix.max()}; expected "
@@ -244,8 +213,11 @@ def first_ranking(
     return matrix.astype(np.int32), f"indices of {path.name}"
 
 
-def _ranked(scores: np.ndarray, depth: int) -> np.ndarray:
-    """Rank by score, ties by position, a row at a time (a full matrix of indices would be large)."""
+def ranked(scores: np.ndarray, depth: int) -> np.ndarray:
+    """Rank scores (Q, D) into int32 (Q, depth) of items, best first, ties by position.
+
+    A row at a time: a full matrix of indices would be large.
+    """
     return np.stack([np.argsort(-row, kind="stable")[:depth] for row in scores]).astype(np.int32)
 
 
@@ -298,48 +270,6 @@ def read_ranking(path: str | os.PathLike) -> tuple[np.ndarray, list[np.ndarray],
 def candidate_names(dataset: Places, candidates: list[np.ndarray]) -> list[str]:
     """Return the names of all candidates, each once, in database order: the images to encode."""
     return [dataset.database[n] for n in np.unique(np.concatenate(candidates))]
-
-
-_SCHEMA = pa.schema([("query", pa.int32()), ("item", pa.int32()), ("score", pa.float32())])
-
-
-@torch.inference_mode()
-def predict(
-    dataset: Places,
-    candidates: list[np.ndarray],
-    rows: range,
-    queries: FeatureStore,
-    database: FeatureStore,
-    matcher: nn.Module,
-    settings: PlaceSettings,
-    device: torch.device,
-) -> pa.Table:
-    """Score the candidates of a chunk of queries.
-
-    Args:
-        rows: the queries.
-        queries: features of all queries. database: features of all candidates, by name.
-
-    Returns:
-        one row per (query, candidate): the directed pair score, the query as source.
-    """
-    matcher = matcher.to(device)
-    pairs = np.array([[query, database.place(dataset.database[n])] for query in rows for n in candidates[query]])
-    items = [(query, int(n)) for query in rows for n in candidates[query]]
-    weights: dict[int, torch.Tensor] = {}
-    found: list[dict] = []
-    for batch in predict_pairs(matcher, queries, database, pairs, device, what="candidates"):
-        for query in {items[row][0] for row in batch.rows} - weights.keys():
-            x = queries.read([query]).to(device)
-            weights[query] = self_match_mask(matcher(x, x), torch.ones_like(x[:, :1]))
-        weight = torch.cat([weights[items[row][0]] for row in batch.rows])
-        scores = score_pairs(batch.maps_x, batch.maps_y, batch.features_x, batch.features_y, weight, settings.protocol)
-        found += [
-            {"query": items[row][0], "item": items[row][1], "score": float(score)}
-            for row, score in zip(batch.rows, scores, strict=True)
-        ]
-        weights = {query: weights[query] for query in {items[row][0] for row in batch.rows}}
-    return pa.Table.from_pylist(found, schema=_SCHEMA)
 
 
 def reranked(ranking: np.ndarray, candidates: list[np.ndarray], table: pa.Table) -> list[np.ndarray]:

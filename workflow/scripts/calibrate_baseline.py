@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from segswap.benchmarks.pairs import HeldOutPairs, calibrate_threshold
+from segswap.benchmarks.pairs_matching import HeldOutPairs, calibrate_threshold
 from segswap.device import pick_device
 from segswap.files import write_json
 from segswap.models.checkpoint import load_checkpoint

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from segswap.benchmarks import brueghel
+from segswap.benchmarks.brueghel_matching import predict
 from segswap.benchmarks.predictions import chunk_rows, write_predictions
 from segswap.device import pick_device
 from segswap.matching.features import FeatureStore
@@ -33,7 +34,7 @@ def main() -> None:
     database = FeatureStore(args.database, backbone, dataset.images)
     part = chunk_rows(len(dataset.images), args.chunks, args.chunk)
     device = pick_device(args.device)
-    table = brueghel.predict(dataset, queries, database, backbone, matcher, args.settings, device, part=part)
+    table = predict(dataset, queries, database, backbone, matcher, args.settings, device, part=part)
     write_predictions(table, args.predictions)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from segswap.benchmarks import internet
+from segswap.benchmarks.internet_matching import predict
 from segswap.device import pick_device
 from segswap.matching.features import FeatureStore
 from segswap.matching.predict import load_matcher
@@ -26,7 +27,7 @@ def main() -> None:
     images = internet.load(args.folder, args.class_name)
     backbone, matcher = load_matcher(args.checkpoint, args.baseline)
     store = FeatureStore(args.features, backbone, internet.feature_names(images, args.settings.flip))
-    internet.predict(images, store, matcher, args.settings, pick_device(args.device)).write(args.predictions)
+    predict(images, store, matcher, args.settings, pick_device(args.device)).write(args.predictions)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from segswap.benchmarks.pairs import HeldOutPairs, predict
+from segswap.benchmarks.pairs_matching import HeldOutPairs, predict
 from segswap.benchmarks.predictions import write_predictions
 from segswap.device import pick_device
 from segswap.matching.predict import load_matcher

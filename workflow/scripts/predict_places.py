@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from segswap.benchmarks import places
+from segswap.benchmarks.places_matching import predict
 from segswap.benchmarks.predictions import chunk_rows, write_predictions
 from segswap.device import pick_device
 from segswap.matching.features import FeatureStore
@@ -35,7 +36,7 @@ def main() -> None:
     database = FeatureStore(args.candidates, backbone, places.candidate_names(dataset, candidates))
     rows = chunk_rows(len(dataset.queries), args.chunks, args.chunk)
     device = pick_device(args.device)
-    table = places.predict(dataset, candidates, rows, queries, database, matcher, args.settings, device)
+    table = predict(dataset, candidates, rows, queries, database, matcher, args.settings, device)
     write_predictions(table, args.predictions)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from segswap.benchmarks import places
+from segswap.benchmarks.places_matching import first_ranking
 from segswap.device import pick_device
 from segswap.models.checkpoint import load_checkpoint
 from segswap.program import run, settings
@@ -23,7 +24,7 @@ def main() -> None:
     dataset = places.load(args.folder, args.files)
     device = pick_device(args.device)
     model, _ = load_checkpoint(args.checkpoint, device)
-    ranking, origin = places.first_ranking(dataset, args.settings, model.backbone, device)
+    ranking, origin = first_ranking(dataset, args.settings, model.backbone, device)
     print(f"first ranking: {origin}", flush=True)
     places.write_ranking(args.ranking, ranking, places.pick_candidates(ranking, args.settings), origin)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from segswap.benchmarks.pairs import HeldOutPairs, metrics, predict
+from segswap.benchmarks.pairs import metrics
+from segswap.benchmarks.pairs_matching import HeldOutPairs, predict
 from segswap.device import pick_device
 from segswap.models.segswap import SegSwap
 from segswap.program import run, settings

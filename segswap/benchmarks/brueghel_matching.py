@@ -1,0 +1,192 @@
+"""Brueghel: pair scores and boxes of every query in every image, from features and a matcher."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from segswap.benchmarks.brueghel import Box, Brueghel, BrueghelSettings, Query, query_cells, query_crop
+from segswap.geometry import STRIDE
+from segswap.images import read_image, resize
+from segswap.matching.features import FeatureStore, images_to_tensor
+from segswap.matching.score import joint_mask, score_pairs, self_match_mask
+from segswap.models.backbone import Backbone
+from segswap.progress import progress
+from segswap.sampling import cell_centres, sample
+
+_SCHEMA = pa.schema(
+    [
+        ("query", pa.int32()),
+        ("image", pa.string()),
+        ("score", pa.float32()),
+        ("direct_box", pa.list_(pa.float32(), 4)),
+        ("cosine_box", pa.list_(pa.float32(), 4)),
+        ("cosine", pa.float32()),
+    ]
+)
+
+
+@torch.inference_mode()
+def predict(
+    dataset: Brueghel,
+    queries: FeatureStore,
+    database: FeatureStore,
+    backbone: Backbone,
+    matcher: nn.Module,
+    settings: BrueghelSettings,
+    device: torch.device,
+    batch: int = 32,
+    part: range | None = None,
+) -> pa.Table:
+    """Score every query against every other image of the database, with a box in it.
+
+    Args:
+        part: database images that are searched; None: all.
+
+    Returns:
+        one row per (query, image): the directed pair score, the box that the query's correspondences give,
+        the box of the best multi-scale cosine match inside the predicted mask, and that match's cosine.
+        Boxes are in pixels of the image.
+    """
+    backbone, matcher = backbone.to(device), matcher.to(device)
+    cells = settings.image_size // STRIDE
+    features = queries.read(range(len(queries))).to(device)
+    boxes = [_box_in_crop(dataset, query, settings) for query in dataset.queries]
+    weight = torch.stack([_box_mask(query_cells(box, cells), cells) for box in boxes]).to(device)
+    for start in range(0, len(features), batch):
+        some = slice(start, start + batch)
+        weight[some] = self_match_mask(matcher(features[some], features[some]), weight[some])
+    kernels = _kernels(features, boxes)
+    rows: list[dict] = []
+    for place in progress(range(len(dataset.images)) if part is None else part, "Brueghel images"):
+        name = dataset.images[place]
+        image = read_image(dataset.folder / name)
+        size = image.shape[1], image.shape[0]
+        target = database.read([place]).to(device)
+        asked = [n for n, query in enumerate(dataset.queries) if query.image != name]
+        cosines = [_cosine_maps(kernels, pyramid) for pyramid in _pyramid(image, backbone, settings, device)]
+        for start in range(0, len(asked), batch):
+            chunk = asked[start : start + batch]
+            x, y = features[chunk], target.expand(len(chunk), -1, -1, -1)
+            maps_x, maps_y = matcher(x, y)
+            scores = score_pairs(maps_x, maps_y, x, y, weight[chunk], settings.protocol)
+            joint = joint_mask(maps_x, maps_y, weight[chunk])
+            target_mask = sample(joint, maps_y[:, :2]) * maps_y[:, 2:]
+            for n, query in enumerate(chunk):
+                cosine, cosine_box = _best_cosine_box([c[query] for c in cosines], target_mask[n, 0], kernels[query])
+                rows.append(
+                    {
+                        "query": query,
+                        "image": name,
+                        "score": float(scores[n]),
+                        "direct_box": _scaled(_direct_box(maps_x[n], joint[n, 0], boxes[query], cells), size),
+                        "cosine_box": _scaled(cosine_box, size),
+                        "cosine": cosine,
+                    }
+                )
+    return pa.Table.from_pylist(rows, schema=_SCHEMA)
+
+
+def _box_in_crop(dataset: Brueghel, query: Query, settings: BrueghelSettings) -> tuple[int, int, int, int]:
+    height, width = read_image(dataset.folder / query.image).shape[:2]
+    return query_crop((width, height), query.box, settings).box
+
+
+def _box_mask(box: tuple[int, int, int, int], cells: int) -> torch.Tensor:
+    mask = torch.zeros(1, cells, cells)
+    mask[:, box[1] : box[3], box[0] : box[2]] = 1
+    return mask
+
+
+def _kernels(features: torch.Tensor, boxes: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+    """Return the features (C, h, w) inside each query's box, at least one cell."""
+    kernels = []
+    for feature, box in zip(features, boxes, strict=True):
+        x1, y1 = (int(v // STRIDE) for v in box[:2])
+        x2, y2 = max(x1 + 1, round(box[2] / STRIDE)), max(y1 + 1, round(box[3] / STRIDE))
+        kernels.append(feature[:, y1:y2, x1:x2])
+    return kernels
+
+
+def _pyramid(
+    image: np.ndarray, backbone: Backbone, settings: BrueghelSettings, device: torch.device
+) -> list[torch.Tensor]:
+    """Return the features (1, C, h, w) of an image at the box scales, its aspect kept."""
+    levels = []
+    for longer in settings.box_scales:
+        scale = longer * STRIDE / max(image.shape[:2])
+        size = tuple(max(1, round(side * scale / STRIDE)) * STRIDE for side in (image.shape[1], image.shape[0]))
+        levels.append(backbone(images_to_tensor([resize(image, size)], device)))
+    return levels
+
+
+def _cosine_maps(kernels: list[torch.Tensor], features: torch.Tensor) -> list[torch.Tensor | None]:
+    """Correlate all queries with an image: mean cosine (h', w') per window, None where the query is larger."""
+    maps: list[torch.Tensor | None] = [None] * len(kernels)
+    by_size = defaultdict(list)
+    for n, kernel in enumerate(kernels):
+        by_size[tuple(kernel.shape[1:])].append(n)
+    for (h, w), members in by_size.items():
+        if h <= features.shape[2] and w <= features.shape[3]:
+            correlated = F.conv2d(features, torch.stack([kernels[n] for n in members]))[0] / (h * w)
+            for n, found in zip(members, correlated, strict=True):
+                maps[n] = found
+    return maps
+
+
+def _best_cosine_box(
+    maps: list[torch.Tensor | None], target_mask: torch.Tensor, kernel: torch.Tensor
+) -> tuple[float, Box]:
+    """Return the best window over all scales whose centre lies in the predicted mask, normalised.
+
+    The mask's inside is where it reaches half its maximum; without any mask all windows count.
+    """
+    inside = (target_mask >= target_mask.max() / 2).float()[None, None]
+    h, w = kernel.shape[1:]
+    best: tuple[float, Box] = (-1.0, (0.0, 0.0, 0.0, 0.0))
+    for found in maps:
+        if found is None:
+            continue
+        rows, columns = found.shape[0] + h - 1, found.shape[1] + w - 1
+        x = (torch.arange(found.shape[1], device=found.device) + w / 2) / columns
+        y = (torch.arange(found.shape[0], device=found.device) + h / 2) / rows
+        centres = torch.stack(torch.meshgrid(x, y, indexing="xy"))[None]
+        allowed = F.grid_sample(inside, (2 * centres - 1).permute(0, 2, 3, 1), mode="nearest", align_corners=False)
+        value, place = torch.where(allowed[0, 0] > 0, found, -1.0).flatten().max(0)
+        if value > best[0]:
+            row, column = divmod(int(place), found.shape[1])
+            best = (float(value), (column / columns, row / rows, (column + w) / columns, (row + h) / rows))
+    return best
+
+
+def _direct_box(maps: torch.Tensor, joint: torch.Tensor, box: Sequence[int], cells: int) -> Box:
+    """Return the box, normalised, that the correspondences of the query's cells give.
+
+    Scale and shift that carry the cells to their targets are fitted by least squares, weighted with the
+    joint mask, and applied to the query's box.
+    """
+    weight = joint.flatten().double()
+    total = weight.sum()
+    if total < 1e-6:
+        return 0.0, 0.0, 0.0, 0.0
+    own = cell_centres(*joint.shape, joint.device).flatten(1).double()
+    target = maps[:2].flatten(1).double()
+    own_mean, target_mean = (own * weight).sum(1) / total, (target * weight).sum(1) / total
+    own, target = own - own_mean[:, None], target - target_mean[:, None]
+    spread = (weight * own.square().sum(0)).sum()
+    scale = float((weight * (own * target).sum(0)).sum() / spread) if spread > 1e-9 else 1.0
+    scale = min(max(scale, 0.25), 4.0)
+    side = cells * STRIDE
+    corners = torch.tensor(box, dtype=torch.float64, device=joint.device).view(2, 2) / side
+    low, high = ((corner - own_mean) * scale + target_mean for corner in corners)
+    return (*low.clamp(0, 1).tolist(), *high.clamp(0, 1).tolist())
+
+
+def _scaled(box: Box, size: tuple[int, int]) -> list[float]:
+    return [box[0] * size[0], box[1] * size[1], box[2] * size[0], box[3] * size[1]]
