@@ -213,11 +213,11 @@ def test_what_the_demo_run_of_this_checkout_reached() -> None:
     if not metrics.is_file():
         pytest.skip(f"no demo run in this checkout ({metrics}); run `snakemake --cores 8` first")
     found = json.loads(metrics.read_text())
-    assert found["mask_iou"] >= 0.4
-    assert found["within_cell"] >= 0.8
-    assert found["roc_auc"] >= 0.94
-    assert found["negative_mask"] <= 0.08
+    assert found["mask_iou"] >= 0.44
+    assert found["within_cell"] >= 0.85
+    assert found["roc_auc"] >= 0.96
+    assert found["negative_mask"] <= 0.07
     for key in ("mask_iou", "within_cell", "roc_auc"):
         assert found[key] > found[f"untrained_{key}"] + 0.1, "clearly better than the untrained model"
-    assert found["mask_iou"] > found["baseline_mask_iou"] + 0.03, "and than cosine matching of the same features"
-    assert found["roc_auc"] > found["baseline_roc_auc"] + 0.01
+    assert found["mask_iou"] > found["baseline_mask_iou"] + 0.05, "and than cosine matching of the same features"
+    assert found["roc_auc"] > found["baseline_roc_auc"] + 0.02
