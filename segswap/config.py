@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -17,6 +18,25 @@ import yaml
 from segswap.errors import InputError
 
 Section = dict[str, Any]
+
+SCHEMA = Path(__file__).parent.parent / "config" / "schema.yaml"
+"""The schema of this checkout."""
+
+
+def read_config(path: str | os.PathLike) -> Section:
+    """Read a configuration file (YAML), check it and complete it with the defaults of ``SCHEMA``.
+
+    Raises:
+        InputError: when the file is missing, is not YAML, or is not a usable configuration.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            given = yaml.safe_load(file) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: not readable as a configuration in YAML ({error})") from None
+    if not isinstance(given, dict):
+        raise InputError(f"{path}: expected keys and values in YAML, found {type(given).__name__}")
+    return complete_config(given, read_schema(SCHEMA))
 
 
 def read_schema(path: str | os.PathLike) -> Section:
@@ -211,4 +231,4 @@ def _manual_row(key: str, entry: Section) -> str:
 if __name__ == "__main__":
     from segswap.files import write_text
 
-    write_text("config/README.md", manual(read_schema("config/schema.yaml")))
+    write_text(SCHEMA.with_name("README.md"), manual(read_schema(SCHEMA)))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from segswap import cli
 from segswap.files import write_bytes
@@ -17,6 +20,7 @@ from segswap.models.backbone import Backbone, BackboneSettings
 from segswap.models.checkpoint import save_checkpoint
 from segswap.models.segswap import SegSwap
 from segswap.models.transformer import Transformer, TransformerSettings
+from segswap.pairs.recipe import KINDS
 
 
 @pytest.fixture
@@ -87,3 +91,66 @@ def test_info_describes_checkpoints_and_feature_stores(
     assert run(monkeypatch, "info", tmp_path / "store.npy") == 0
     assert json.loads(capsys.readouterr().out)["shape"] == [2, 16, 4, 4]
     assert "expected a checkpoint" in str(run(monkeypatch, "info", tmp_path / "a.txt"))
+
+
+@pytest.fixture
+def configured(tiny_world, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in which the tiny world is a configured run; the folder is entered."""
+    results = tmp_path / "results" / "tiny"
+    (results / "objects").mkdir(parents=True)
+    shutil.copy(tiny_world.objects, results / "objects" / "train.parquet")
+    shutil.copy(tiny_world.style_statistics, results / "styles.npz")
+    settings = dataclasses.asdict(tiny_world.pair_settings)
+    config = {
+        "run": "tiny",
+        "seed": tiny_world.seed,
+        "objects": {"train": {"images": str(tiny_world.images)}},
+        "style": {"method": "reinhard"},
+        "pairs": {**settings, "stretch": list(settings["stretch"]), "jpeg_quality": 95},
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pair_writes_the_bytes_of_the_shard(monkeypatch, capsys, tiny_world, configured: Path, kind: str) -> None:
+    arguments = ("--config", "config.yaml", "--kind", kind, "--index", 17, "-o", "out")
+    assert run(monkeypatch, "pair", *arguments) == 0
+    pairs = tiny_world.pair_set(kind)
+    for member in (*pairs.pictures, "labels.npz", "json"):
+        assert (configured / f"out/{kind}-00000017.{member}").read_bytes() == pairs.member(17, member)
+    assert read_image(configured / f"out/{kind}-00000017.png").shape[1] > 1000
+    assert f"photos: {pairs.photos(17)[0]} into {pairs.photos(17)[1]}" in capsys.readouterr().out
+
+
+def test_pair_says_what_is_missing(monkeypatch, configured: Path) -> None:
+    arguments = ("pair", "--kind", "1obj", "--index", 0, "-o", "out")
+    assert "config/config.yaml: not readable as a configuration" in str(run(monkeypatch, *arguments))
+    arguments = (*arguments, "--config", "config.yaml")
+    assert "--index -1: expected 0 or more" in str(run(monkeypatch, *arguments, "--index", -1))
+    found = str(run(monkeypatch, *arguments, "--split", "heldout"))
+    assert "results/tiny/objects/heldout.parquet: not there; make it with `snakemake" in found
+    (configured / "config.yaml").write_text("pairs: {sise: 160}")
+    assert "pairs.sise: unknown key; did you mean pairs.size?" in str(run(monkeypatch, *arguments))
+    (configured / "config.yaml").write_text("- run")
+    assert "expected keys and values in YAML, found list" in str(run(monkeypatch, *arguments))
+
+
+def test_pairs_verify_leaves_with_1_where_something_is_wrong(monkeypatch, capsys, tiny_world, tmp_path: Path) -> None:
+    assert run(monkeypatch, "pairs", "verify", *tiny_world.pairs.values()) == 0
+    assert capsys.readouterr().out.count("nothing wrong") == 2
+    shutil.copytree(tiny_world.pairs["1obj"].parent, tmp_path / "set")
+    (tmp_path / "set/1obj-000001.tar").unlink()
+    assert run(monkeypatch, "pairs", "verify", tiny_world.pairs["2obj"], tmp_path / "set") == 1
+    said = capsys.readouterr().out
+    assert "1obj-000001.tar: missing" in said and "1 problem(s)" in said
+
+
+def test_help_lists_all_commands_and_an_unknown_one_is_refused(monkeypatch, capsys) -> None:
+    assert run(monkeypatch, "--help") == 0
+    said = capsys.readouterr().out
+    assert all(name in said for name in cli.COMMANDS)
+    assert run(monkeypatch, "nonsense") == 2
+    assert run(monkeypatch, "pairs", "--help") == 0
+    assert "verify" in capsys.readouterr().out

@@ -24,6 +24,7 @@ LAYERS = (
     ("training", "discovery"),
     ("benchmarks",),
     ("report",),
+    ("commands",),
     ("cli",),
 )
 LAYER_OF = {part: number for number, parts in enumerate(LAYERS) for part in parts}

@@ -35,6 +35,9 @@ from segswap.progress import progress
 PICTURES = ("a.jpg", "b.jpg", "as.jpg", "bs.jpg")
 """Picture members of a sample: source, target, and both restyled (absent from a set without style)."""
 
+MANIFEST_NAME = "manifest.json"
+"""The file that lists the shards of a set, in their folder."""
+
 _STYLE_BATCH = 8
 
 
@@ -79,8 +82,8 @@ def unpack_labels(data: bytes) -> Labels:
         return Labels(**{f.name: file[f.name] for f in dataclasses.fields(Labels)})
 
 
-def _provenance(styled: StyledPair) -> dict[str, Any]:
-    """The flat record of a pair: its recipe, styles and label sums; the sample's ``json`` member."""
+def provenance(styled: StyledPair) -> dict[str, Any]:
+    """Return the flat record of a pair: its recipe, styles and label sums; the sample's ``json`` member."""
     record = styled.pair.recipe.to_flat()
     for side, choice in zip("ab", styled.choices or (StyleChoice("", 0.0),) * 2, strict=True):
         record[f"style_{side}"], record[f"strength_{side}"] = choice.name, choice.strength
@@ -89,11 +92,12 @@ def _provenance(styled: StyledPair) -> dict[str, Any]:
     return record
 
 
-def _members(styled: StyledPair, quality: int) -> dict[str, bytes]:
+def sample_members(styled: StyledPair, quality: int) -> dict[str, bytes]:
+    """Return the members of a pair's sample, in their order: JPEG pictures of a quality, labels and record."""
     pictures = zip(PICTURES, (styled.pair.a, styled.pair.b, styled.a, styled.b), strict=True)
     members = {name: encode_jpeg(picture, quality) for name, picture in pictures if picture is not None}
     members["labels.npz"] = _pack_labels(styled.pair.geometry.labels)
-    members["json"] = json.dumps(_provenance(styled), sort_keys=True).encode()
+    members["json"] = json.dumps(provenance(styled), sort_keys=True).encode()
     return members
 
 
@@ -171,8 +175,8 @@ def write_shard(
         with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
             for styled in stylised_pairs(checked_pairs(), stylist, styles):
                 key = styled.pair.recipe.key
-                row = {"key": key, **_provenance(styled)}
-                for name, data in _members(styled, jpeg_quality).items():
+                row = {"key": key, **provenance(styled)}
+                for name, data in sample_members(styled, jpeg_quality).items():
                     row[f"offset_{name}"] = _add_member(tar, f"{key}.{name}", data)
                     row[f"size_{name}"] = len(data)
                 rows.append(row)
@@ -195,7 +199,7 @@ def write_set_manifest(shards: list[Path], output: str | os.PathLike, kind: str,
     """
     entries, rejected, unreadable = [], Counter(), set()
     for tar in shards:
-        table = _read_shard_manifest(tar.with_suffix(".parquet"))
+        table = read_shard_manifest(tar.with_suffix(".parquet"))
         rejected.update(reason for row in table.column("rejected").to_pylist() for reason in row)
         unreadable.update(json.loads(table.schema.metadata[b"unreadable"]))
         if not tar.is_file():
@@ -215,7 +219,12 @@ def write_set_manifest(shards: list[Path], output: str | os.PathLike, kind: str,
     )
 
 
-def _read_shard_manifest(path: Path) -> pa.Table:
+def read_shard_manifest(path: Path) -> pa.Table:
+    """Read the Parquet manifest of a shard.
+
+    Raises:
+        InputError: when it does not open or describes another shard than the one beside it.
+    """
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:
@@ -264,7 +273,7 @@ class PairSet:
                     f"{tar}: {tar.stat().st_size} bytes, {manifest} says {entry['bytes']}; the shard is damaged: "
                     "delete it and run the workflow again"
                 )
-            table = _read_shard_manifest(tar.with_suffix(".parquet"))
+            table = read_shard_manifest(tar.with_suffix(".parquet"))
             if len(table) != entry["pairs"]:
                 raise InputError(f"{tar}: its manifest lists {len(table)} pairs, {manifest} says {entry['pairs']}")
             tables.append(table)

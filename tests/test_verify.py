@@ -1,0 +1,155 @@
+"""Checking a pair set: a good one passes, and every kind of damage is named."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from segswap.errors import InputError
+from segswap.files import read_json, sha256, write_json
+from segswap.pairs.recipe import KINDS
+from segswap.pairs.render import Labels
+from segswap.pairs.verify import label_problems, verify_set
+
+
+@pytest.fixture
+def copied(tiny_world, tmp_path: Path) -> Path:
+    """A copy of the one-object set that may be damaged; its manifest."""
+    folder = tmp_path / "set"
+    shutil.copytree(tiny_world.pairs["1obj"].parent, folder)
+    return folder / "manifest.json"
+
+
+def recorded_anew(manifest: Path) -> None:
+    """Record the shards as they are now, as somebody would who edits a set by hand."""
+    content = read_json(manifest)
+    for entry in content["shards"]:
+        tar = manifest.parent / entry["shard"]
+        entry["bytes"], entry["sha256"] = tar.stat().st_size, sha256(tar)
+    write_json(manifest, content)
+
+
+def overwrite(manifest: Path, member: str, change: Callable[[bytes], bytes]) -> None:
+    """Change a member of the second sample of the first shard in place, at its length."""
+    tar = manifest.parent / "1obj-000000.tar"
+    with tarfile.open(tar) as file:
+        info = next(info for info in file if info.name == f"1obj-00000001.{member}")
+    with open(tar, "r+b") as file:
+        file.seek(info.offset_data)
+        data = file.read(info.size)
+        changed = change(data)
+        assert len(changed) == len(data)
+        file.seek(info.offset_data)
+        file.write(changed)
+    recorded_anew(manifest)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_good_set_has_no_problems_by_manifest_or_folder(tiny_world, kind):
+    assert list(verify_set(tiny_world.pairs[kind])) == []
+    assert list(verify_set(tiny_world.pairs[kind].parent)) == []
+
+
+def test_files_that_are_not_the_recorded_ones(copied):
+    first, second = (copied.parent / f"1obj-00000{n}.tar" for n in (0, 1))
+    data = bytearray(first.read_bytes())
+    data[5000] ^= 1
+    first.write_bytes(data)
+    second.write_bytes(second.read_bytes()[:-512])
+    problems = list(verify_set(copied))
+    assert len(problems) == 2
+    assert "1obj-000000.tar: its content has changed" in problems[0]
+    assert "1obj-000001.tar" in problems[1] and "recorded" in problems[1]
+    first.unlink()
+    second.with_suffix(".parquet").write_bytes(b"no table")
+    problems = list(verify_set(copied))
+    assert "1obj-000000.tar: missing" in problems[0]
+    assert "1obj-000001.parquet: shard manifest not readable" in problems[1]
+
+
+def test_a_member_that_does_not_decode_is_named(copied):
+    overwrite(copied, "b.jpg", lambda data: b"x" * len(data))
+    (problem,) = verify_set(copied)
+    assert "1obj-000000.tar: member 1obj-00000001.b.jpg does not decode" in problem
+
+
+def test_a_record_that_differs_from_the_manifest_is_named(copied):
+    overwrite(copied, "json", lambda data: data.replace(b'"seed": 1', b'"seed": 2'))
+    (problem,) = verify_set(copied)
+    assert "1obj-00000001.json differs from the manifest in seed" in problem
+
+
+def test_damaged_labels_are_named(copied):
+    overwrite(copied, "labels.npz", lambda data: data[:-40] + b"x" * 40)
+    (problem,) = verify_set(copied)
+    assert "1obj-00000001.labels.npz does not decode" in problem
+
+
+def test_places_counts_and_strangers(copied):
+    parquet = copied.parent / "1obj-000000.parquet"
+    table = pq.read_table(parquet)
+    column = table.column_names.index("offset_a.jpg")
+    offsets = table["offset_a.jpg"].to_numpy() + np.arange(len(table))
+    pq.write_table(table.set_column(column, "offset_a.jpg", [offsets]), parquet)
+    content = read_json(copied)
+    content["pairs"] += 1
+    write_json(copied, content)
+    (copied.parent / "1obj-000007.tar").write_bytes(b"")
+    problems = list(verify_set(copied))
+    assert len([p for p in problems if "a.jpg lies elsewhere than its manifest says" in p]) == len(table) - 1
+    assert any("1obj-000007.tar: not listed" in p for p in problems)
+    assert any("add up to another number" in p for p in problems)
+
+
+def test_a_pair_that_is_twice_in_the_set_is_named(copied):
+    content = read_json(copied)
+    for suffix in (".tar", ".parquet"):
+        (copied.parent / "1obj-000001").with_suffix(suffix).unlink()
+    table = pq.read_table(copied.parent / "1obj-000000.parquet")
+    metadata = {**table.schema.metadata, b"shard": b"1obj-000001.tar"}
+    pq.write_table(table.replace_schema_metadata(metadata), copied.parent / "1obj-000001.parquet")
+    shutil.copy(copied.parent / "1obj-000000.tar", copied.parent / "1obj-000001.tar")
+    write_json(copied, content)
+    recorded_anew(copied)
+    (problem,) = verify_set(copied)
+    assert "pair 1obj 0 is in the set more than once" in problem
+
+
+def test_another_file_is_refused(tmp_path):
+    write_json(tmp_path / "manifest.json", {"names": []})
+    with pytest.raises(InputError, match=r"lacks kind, pairs, settings, shards; expected the manifest of a pair set"):
+        list(verify_set(tmp_path))
+
+
+def good_labels(cells: int) -> Labels:
+    mask = np.zeros((cells, cells), np.float32)
+    mask[1:4, 1:4] = 1
+    corr = np.full((2, cells, cells), 0.5, np.float32)
+    return Labels(mask, mask.copy(), corr, corr.copy())
+
+
+@given(st.sampled_from(["mask_a", "mask_b", "corr_a", "corr_b"]), st.sampled_from([np.nan, np.inf, -0.5, 1.5]))
+def test_values_out_of_range_are_named(field, value):
+    labels = good_labels(8)
+    assert list(label_problems(labels, 8, 9)) == []
+    getattr(labels, field)[..., 2, 2] = value
+    assert any(problem.startswith(field) for problem in label_problems(labels, 8, 8))
+
+
+def test_shapes_types_and_sums():
+    labels = good_labels(8)
+    assert "float32 (8, 8), expected float32 (10, 10)" in next(label_problems(labels, 10, 9))
+    assert "mask_a sums to 9.00 cells, fewer than 10" in next(label_problems(labels, 8, 10))
+    wide = dataclasses.replace(labels, corr_b=labels.corr_b.astype(np.float64))
+    assert "corr_b is float64" in next(label_problems(wide, 8, 9))
+    assert json.dumps(list(label_problems(labels, 8, 9))) == "[]"
