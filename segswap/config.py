@@ -139,6 +139,8 @@ def _contradictions(config: Section) -> Iterator[str]:
     objects, mining = config["objects"], config["train"]["stage2"]["mining"]
     if objects["min_area_share"] >= objects["max_area_share"]:
         yield "objects.min_area_share: must be below objects.max_area_share"
+    if objects["segments"]["min_area_share"] >= objects["segments"]["max_area_share"]:
+        yield "objects.segments.min_area_share: must be below objects.segments.max_area_share"
     for key, bounds in (("pairs.stretch", pairs["stretch"]), ("train.stage2.mining.crop_scale", mining["crop_scale"])):
         if bounds[0] > bounds[1]:
             yield f"{key}: {bounds} has its lower bound above its upper one"

@@ -8,7 +8,8 @@ RECIPE = 1
 """The draws of a pair: ``segswap.pairs.recipe``."""
 
 DEMO_WORLD = 1
-OBJECT_TABLE = 1
+OBJECT_TABLE = 2
+SEGMENTS = 1
 STYLE_STATISTICS = 1
 PAIRS = 1
 """Pictures and labels of a pair, given its recipe."""

@@ -41,6 +41,10 @@ SCHEMA = pa.schema(
 ``segmentation`` is COCO's own, as JSON: a list of polygons or a run-length encoding."""
 
 
+AREA_SHARES = (0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)
+"""Bounds of the sizes, as shares of the photo, by which objects are counted."""
+
+
 @dataclasses.dataclass(frozen=True)
 class ObjectSettings:
     """Which annotations become objects.
@@ -82,8 +86,33 @@ def decode_segmentation(segmentation: Any, height: int, width: int) -> np.ndarra
     return mask
 
 
-def _touches_border(mask: np.ndarray) -> bool:
-    return bool(mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any())
+def mask_columns(mask: np.ndarray) -> dict[str, Any]:
+    """Return what the table says of a mask, (H, W) with at least one pixel set: area, bbox, touches_border."""
+    ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return {
+        "area": float(np.count_nonzero(mask)),
+        "bbox": [float(xs[0]), float(ys[0]), float(xs[-1] + 1 - xs[0]), float(ys[-1] + 1 - ys[0])],
+        "touches_border": bool(mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any()),
+    }
+
+
+def describe_objects(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the numbers of usable objects: all, by category, and by their share of the photo."""
+    usable = [row for row in rows if not row["iscrowd"]]
+    sizes = np.histogram([row["area"] / (row["width"] * row["height"]) for row in usable], AREA_SHARES)[0]
+    bounds = zip(AREA_SHARES, AREA_SHARES[1:], sizes, strict=False)
+    return {
+        "objects": len(usable),
+        "objects_per_category": dict(Counter(row["category"] for row in usable)),
+        "objects_by_area_share": {f"{low:g} to {high:g}": int(count) for low, high, count in bounds},
+    }
+
+
+def write_object_rows(rows: list[dict[str, Any]], table: str | os.PathLike) -> None:
+    """Write rows as an object table (Parquet), sorted by image and annotation."""
+    rows = sorted(rows, key=lambda row: (row["image_id"], row["annotation_id"]))
+    with whole_file(table) as temporary:
+        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), temporary, compression="zstd")
 
 
 def build_object_table(
@@ -144,7 +173,6 @@ def build_object_table(
         if not iscrowd and not settings.min_area_share <= share <= settings.max_area_share:
             left_out["too small" if share < settings.min_area_share else "too large"] += 1
             continue
-        ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         rows.append(
             {
                 "image_id": entry["image_id"],
@@ -154,11 +182,9 @@ def build_object_table(
                 "annotation_id": entry["id"],
                 "category_id": entry["category_id"],
                 "category": category,
-                "area": float(area),
-                "bbox": [float(xs[0]), float(ys[0]), float(xs[-1] + 1 - xs[0]), float(ys[-1] + 1 - ys[0])],
                 "segmentation": json.dumps(entry["segmentation"]),
                 "iscrowd": iscrowd,
-                "touches_border": _touches_border(mask),
+                **mask_columns(mask),
             }
         )
     if len(broken) > settings.max_bad_share * len(entries):
@@ -171,10 +197,8 @@ def build_object_table(
             f"{annotations}: no usable object among {len(entries)} annotations (left out: {dict(left_out)}); "
             "check the image folder and objects.min_area_share and max_area_share"
         )
-    rows.sort(key=lambda row: (row["image_id"], row["annotation_id"]))
-    with whole_file(table) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), temporary, compression="zstd")
-    usable = Counter(row["category"] for row in rows if not row["iscrowd"])
+    write_object_rows(rows, table)
+    described = describe_objects(rows)
     write_json(
         problems,
         {
@@ -184,9 +208,8 @@ def build_object_table(
             "annotations_broken": broken,
             "left_out": dict(left_out),
             "crowds": sum(row["iscrowd"] for row in rows),
-            "objects": sum(usable.values()),
-            "objects_per_category": dict(usable),
-            "categories_without_objects": sorted(set(categories.values()) - set(usable)),
+            **described,
+            "categories_without_objects": sorted(set(categories.values()) - set(described["objects_per_category"])),
         },
     )
 
@@ -210,8 +233,9 @@ class ObjectTable:
         self._slices = {int(i): (int(s), int(s + n)) for i, s, n in zip(self.image_ids, first, counts, strict=True)}
         usable = np.flatnonzero(~self._columns["iscrowd"])
         category = self._columns["category_id"][usable]
-        self.categories = np.unique(category)
-        self._rows_of_category = {int(c): usable[category == c] for c in self.categories}
+        self.categories, first = np.unique(np.sort(category), return_index=True)
+        by_category = np.split(usable[np.argsort(category, kind="stable")], first[1:])
+        self._rows_of_category = dict(zip(self.categories.tolist(), by_category, strict=True))
         self._row_of_annotation = {int(a): row for row, a in enumerate(self._columns["annotation_id"])}
 
     @classmethod
@@ -232,6 +256,13 @@ class ObjectTable:
     def categories_in(self, image_id: int) -> np.ndarray:
         """Return the category ids present in an image, crowds included."""
         return np.unique(self._columns["category_id"][slice(*self._slices[image_id])])
+
+    def categories_absent_from(self, image_id: int) -> np.ndarray:
+        """Return the category ids with usable objects, none of which is present in an image."""
+        present = self.categories_in(image_id)
+        # By place: there may be as many categories as objects.
+        places = np.searchsorted(self.categories, present)
+        return np.delete(self.categories, places[np.take(self.categories, places, mode="clip") == present])
 
     def objects_in(self, image_id: int) -> np.ndarray:
         """Return the rows of an image's usable objects."""

@@ -185,7 +185,7 @@ def _draw_placement(
 
 
 def _draw_rows_1obj(table: ObjectTable, rng: np.random.Generator, target_image_id: int) -> list[int]:
-    absent = np.setdiff1d(table.categories, table.categories_in(target_image_id))
+    absent = table.categories_absent_from(target_image_id)
     if not len(absent):
         raise Rejected("background holds every category")
     return [int(rng.choice(table.objects_of(int(rng.choice(absent)))))]

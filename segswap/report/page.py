@@ -138,6 +138,10 @@ def _objects(objects: Files) -> list[str]:
         parts += [
             f"<p>{escape(split)}, left out: {escape(left_out)}.</p>" if left_out else "",
             _folded(f"{split}: objects per category", (f"{name}: {count:,}" for name, count in counts)),
+            _folded(
+                f"{split}: objects by their share of the photo",
+                (f"{share}: {count:,}" for share, count in facts["objects_by_area_share"].items()),
+            ),
             _folded(f"{split}: categories without objects", facts["categories_without_objects"]),
             _folded(f"{split}: missing images", facts["images_missing"]),
             _folded(f"{split}: broken annotations", broken),

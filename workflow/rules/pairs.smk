@@ -14,40 +14,85 @@ rule pairs:
         ),
 
 
-rule object_table:
-    """The annotations become a table of objects; what is broken, missing, too small or too large is counted
-    and named."""
-    input:
-        annotations=lambda wildcards: config["objects"][wildcards.split]["annotations"],
-        images=lambda wildcards: config["objects"][wildcards.split]["images"],
-    output:
-        table=f"{RESULTS}/objects/{{split}}.parquet",
-        problems=report(
-            f"{RESULTS}/objects/{{split}}.json",
-            caption="../report/objects.rst",
-            category="Pairs",
-            subcategory="Objects",
-        ),
-    log:
-        f"logs/{config['run']}/object_table-{{split}}.log",
-    conda:
-        ENVIRONMENT
-    resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
-        runtime=60,
-    params:
-        settings=only(
-            config["objects"], "min_area_share", "max_area_share", "max_bad_share"
-        ),
-        version=versions.OBJECT_TABLE,
-    shell:
-        "python workflow/scripts/object_table.py"
-        " --annotations {input.annotations:q}"
-        " --images {input.images:q}"
-        " --settings {params.settings:q}"
-        " --table {output.table:q}"
-        " --problems {output.problems:q}"
-        " > {log:q} 2>&1"
+if config["objects"]["source"] == "annotations":
+
+    rule object_table:
+        """The annotations become a table of objects; what is broken, missing, too small or too large is counted
+        and named."""
+        input:
+            annotations=lambda wildcards: config["objects"][wildcards.split][
+                "annotations"
+            ],
+            images=lambda wildcards: config["objects"][wildcards.split]["images"],
+        output:
+            table=f"{RESULTS}/objects/{{split}}.parquet",
+            problems=report(
+                f"{RESULTS}/objects/{{split}}.json",
+                caption="../report/objects.rst",
+                category="Pairs",
+                subcategory="Objects",
+            ),
+        log:
+            f"logs/{config['run']}/object_table-{{split}}.log",
+        conda:
+            ENVIRONMENT
+        resources:
+            mem_mb=lambda wildcards, attempt: 4000 * attempt,
+            runtime=60,
+        params:
+            settings=only(
+                config["objects"], "min_area_share", "max_area_share", "max_bad_share"
+            ),
+            version=versions.OBJECT_TABLE,
+        shell:
+            "python workflow/scripts/object_table.py"
+            " --annotations {input.annotations:q}"
+            " --images {input.images:q}"
+            " --settings {params.settings:q}"
+            " --table {output.table:q}"
+            " --problems {output.problems:q}"
+            " > {log:q} 2>&1"
+
+else:
+
+    rule segment_table:
+        """Photos are cut into regions by graph segmentation; those that may be objects, by size, solidity and how
+        much of the border they touch, become the table."""
+        input:
+            images=lambda wildcards: config["objects"][wildcards.split]["images"],
+        output:
+            table=f"{RESULTS}/objects/{{split}}.parquet",
+            problems=report(
+                f"{RESULTS}/objects/{{split}}.json",
+                caption="../report/objects.rst",
+                category="Pairs",
+                subcategory="Objects",
+            ),
+        log:
+            f"logs/{config['run']}/segment_table-{{split}}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/segment_table-{{split}}.tsv"
+        conda:
+            ENVIRONMENT
+        threads: 8
+        resources:
+            mem_mb=lambda wildcards, attempt: 4000 * attempt,
+            runtime=1440,
+        params:
+            settings=json.dumps(
+                {
+                    **config["objects"]["segments"],
+                    "max_bad_share": config["objects"]["max_bad_share"],
+                }
+            ),
+            version=versions.SEGMENTS,
+        shell:
+            "python workflow/scripts/segment_table.py"
+            " --images {input.images:q}"
+            " --settings {params.settings:q}"
+            " --table {output.table:q}"
+            " --problems {output.problems:q}"
+            " > {log:q} 2>&1"
 
 
 rule style_statistics:
