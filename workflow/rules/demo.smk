@@ -12,6 +12,7 @@ rule draw_coco:
         "logs/demo/coco-{split}.log",
     conda:
         ENVIRONMENT
+    threads: 2
     resources:
         mem_mb=500,
         runtime=10,
