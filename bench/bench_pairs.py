@@ -1,0 +1,290 @@
+"""Pairs per second of this project and of the plain way, side by side in one process on one core.
+
+    python bench/bench_pairs.py                        # without style
+    python bench/bench_pairs.py --adain                # with AdaIN as well (a minute a pair on a slow core)
+    python bench/bench_pairs.py --photos IMAGES --annotations COCO.json
+
+Both render the same recipes, the ones that are accepted, at the same size, from 640 x 480 photos. The plain way is what
+is written down most easily: PIL decodes, the mask grows by 20 rounds of a generic binary dilation, photo and mask are
+resampled three times (to the square, stretched and rotated, fitted), and for AdaIN the style image is decoded and
+encoded for each use. The two take turns, pair by pair. AdaIN runs with random weights: its time does not depend on
+them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import dataclasses
+import io
+import json
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from scipy import ndimage
+
+from segswap.demo_world.coco import draw_coco, draw_style_images
+from segswap.geometry import correspondence_map, cycle_consistent_masks, mask_to_cells, rotation_matrix, scale_matrix
+from segswap.images import read_image
+from segswap.pairs import render, shards
+from segswap.pairs.adain import AdaIN, channel_statistics, exchange_statistics
+from segswap.pairs.objects import ObjectSettings, ObjectTable, build_object_table
+from segswap.pairs.recipe import KINDS, PairRecipe, PairSettings, layout_boxes
+from segswap.pairs.render import Labels, Photos, make_pair, pair_geometry
+from segswap.pairs.shards import StyledPair, sample_members, stylised_pairs
+from segswap.pairs.style import StyleStatistics, draw_styles
+
+PUBLISHED = PairSettings(
+    size=480,
+    dilation=20,
+    crop_probability=0.2,
+    stretch=(0.7, 1.0),
+    rotation=15,
+    fit_steps=10,
+    fit_decay=10,
+    fit_min={"1obj": 0.2, "2obj": 0.5},
+    min_cells=9,
+    max_attempts=1000,
+)
+QUALITY = 95
+SEED = 1
+
+
+def draw_photos(folder: Path, count: int) -> tuple[Path, Path]:
+    """Draw a COCO data set of 640 x 480 photos; return its images and annotations."""
+    draw_coco(folder / "drawn", SEED, "bench", count)
+    content = json.loads((folder / "drawn/annotations.json").read_text())
+    scales = {}
+    (folder / "images").mkdir()
+    for entry in content["images"]:
+        path = folder / "drawn/images" / entry["file_name"]
+        picture = cv2.imread(str(path))
+        if picture is None:
+            continue
+        scales[entry["id"]] = 640 / entry["width"], 480 / entry["height"]
+        cv2.imwrite(str(folder / "images" / entry["file_name"]), cv2.resize(picture, (640, 480)))
+        entry["width"], entry["height"] = 640, 480
+    polygons = [a for a in content["annotations"] if isinstance(a["segmentation"], list) and a["image_id"] in scales]
+    for entry in polygons:
+        scale = scales[entry["image_id"]]
+        entry["segmentation"] = [
+            [value * scale[n % 2] for n, value in enumerate(part)] for part in entry["segmentation"] if part
+        ]
+    content["annotations"] = [entry for entry in polygons if entry["segmentation"]]
+    content["images"] = [entry for entry in content["images"] if entry["id"] in scales]
+    (folder / "annotations.json").write_text(json.dumps(content))
+    return folder / "images", folder / "annotations.json"
+
+
+def plain_pair(photos: Photos, recipe: PairRecipe) -> tuple[Image.Image, Image.Image, list[Labels]]:
+    """Render a recipe the plain way: source, target, labels of each object."""
+    size = PUBLISHED.size
+    table = photos.table
+    source = Image.open(photos.folder / table.file_name(recipe.source_image_id)).convert("RGB")
+    target = Image.open(photos.folder / table.file_name(recipe.target_image_id)).convert("RGB")
+    target = target.resize((size, size), Image.BILINEAR)
+    boxes = layout_boxes(recipe.layout, size) if recipe.layout >= 0 else [(0, 0, size, size)]
+    labels = []
+    square = source.resize((size, size), Image.BILINEAR)
+    for placement, box in zip(recipe.placements, boxes, strict=True):
+        mask = table.mask(table.row_of(placement.annotation_id))
+        mask = ndimage.binary_dilation(mask, iterations=PUBLISHED.dilation).astype(np.uint8)
+        photo = source
+        if recipe.crop:
+            x1, y1, x2, y2 = render.nearest_border_crop(mask)
+            photo, mask = source.crop((x1, y1, x2, y2)), mask[y1:y2, x1:x2]
+            square = photo.resize((size, size), Image.BILINEAR)
+        alpha = Image.fromarray(mask * 255).resize((size, size), Image.BILINEAR)
+        stretched = round(size * placement.stretch_x), round(size * placement.stretch_y)
+        turned = [p.resize(stretched, Image.BILINEAR).rotate(placement.angle, expand=True) for p in (square, alpha)]
+        corners = turned[1].point(lambda value: 255 if value else 0).getbbox()
+        cut = [picture.crop(corners) for picture in turned]
+        room = box[2] - box[0], box[3] - box[1]
+        fit = placement.fit * min(room[0] / cut[0].width, room[1] / cut[0].height)
+        fitted = max(1, int(cut[0].width * fit)), max(1, int(cut[0].height * fit))
+        cut = [picture.resize(fitted, Image.BILINEAR) for picture in cut]
+        left = box[0] + int((room[0] - fitted[0]) * placement.position_x)
+        top = box[1] + int((room[1] - fitted[1]) * placement.position_y)
+        canvas, canvas_mask = Image.new("RGB", (size, size)), Image.new("L", (size, size))
+        canvas.paste(cut[0], (left, top))
+        canvas_mask.paste(cut[1], (left, top))
+        pasted = np.asarray(canvas_mask) >= 128
+        target = Image.fromarray(render.poisson_blend(np.asarray(canvas), np.asarray(target), pasted))
+        matrix = rotation_matrix(stretched, placement.angle) @ scale_matrix(stretched[0] / size, stretched[1] / size)
+        shifted = np.array([[fit, 0, left - fit * corners[0]], [0, fit, top - fit * corners[1]], [0, 0, 1]]) @ matrix
+        maps = [correspondence_map(m, (size, size), (size, size)) for m in (shifted, np.linalg.inv(shifted))]
+        masks = cycle_consistent_masks(mask_to_cells(np.asarray(alpha) / np.float32(255)), *maps)
+        labels.append(Labels(*masks, *maps))
+    return square, target, labels
+
+
+def plain_members(
+    photos: Photos, recipe: PairRecipe, style: tuple[AdaIN, Path, StyleStatistics] | None
+) -> dict[str, bytes]:
+    """Return the members of a sample made the plain way."""
+    first, second, labels = plain_pair(photos, recipe)
+    pictures = {"a.jpg": first, "b.jpg": second}
+    if style is not None:
+        adain, folder, statistics = style
+        choices = draw_styles(statistics, recipe.seed, recipe.kind, recipe.index)
+        for name, picture, choice in zip(("as.jpg", "bs.jpg"), (first, second), choices, strict=True):
+            style_image = np.asarray(Image.open(folder / choice.name).convert("RGB"))
+            with torch.inference_mode():
+                content = adain.vgg(adain._batch([np.asarray(picture)]))
+                target = channel_statistics(adain.vgg(adain._batch([style_image])))
+                mixed = choice.strength * exchange_statistics(content, target) + (1 - choice.strength) * content
+                output = adain.decoder(mixed).clamp(0, 1).mul(255).round().to(torch.uint8)[0]
+            pictures[name] = Image.fromarray(output.permute(1, 2, 0).numpy()).resize((480, 480), Image.BILINEAR)
+    members = {}
+    for name, picture in pictures.items():
+        buffer = io.BytesIO()
+        picture.save(buffer, "JPEG", quality=QUALITY)
+        members[name] = buffer.getvalue()
+    for number, label in enumerate(labels):
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **{f.name: getattr(label, f.name) for f in dataclasses.fields(label)})
+        members[f"labels-{number}.npz"] = buffer.getvalue()
+    return members
+
+
+def our_members(
+    photos: Photos, recipe: PairRecipe, style: tuple[AdaIN, Path, StyleStatistics] | None
+) -> dict[str, bytes]:
+    """Return the members of a sample as the shards hold it."""
+    pair = render.render(photos, PUBLISHED, recipe, pair_geometry(photos.table, PUBLISHED, recipe))
+    if style is None:
+        return sample_members(StyledPair(pair), QUALITY)
+    return sample_members(next(stylised_pairs(iter([pair]), style[0], style[2])), QUALITY)
+
+
+def turns(recipes: list[PairRecipe], make: dict[str, Callable[[PairRecipe], object]]) -> dict[str, float]:
+    """Return the seconds that each way takes for all recipes; they take turns, the first one alternates."""
+    seconds: Counter[str] = Counter()
+    for number, recipe in enumerate(recipes):
+        for name in list(make) if number % 2 else list(make)[::-1]:
+            started = time.perf_counter()
+            make[name](recipe)
+            seconds[name] += time.perf_counter() - started
+    return dict(seconds)
+
+
+def report(name: str, seconds: dict[str, float], pairs: int) -> None:
+    """Print pairs per second of both ways and their ratio."""
+    rates = {way: pairs / value for way, value in seconds.items()}
+    print(
+        f"{name}: ours {rates['ours']:.2f} pairs/s, plain {rates['plain']:.2f} pairs/s, "
+        f"ratio {rates['ours'] / rates['plain']:.2f}",
+        flush=True,
+    )
+
+
+def breakdown(photos: Photos, recipes: list[PairRecipe]) -> None:
+    """Print where the time of our way goes."""
+    steps = {
+        "read photos": (render.Photos, "read"),
+        "masks and dilation": (render, "dilate"),
+        "place": (render, "placement_matrix"),
+        "labels": (render, "_object_labels"),
+        "warp": (render, "warp_image"),
+        "resize": (render, "resize"),
+        "Poisson blend": (render, "poisson_blend"),
+        "JPEG": (shards, "encode_jpeg"),
+        "pack labels": (shards, "_pack_labels"),
+    }
+    with _timed(steps) as seconds:
+        started = time.perf_counter()
+        for recipe in recipes:
+            our_members(photos, recipe, None)
+        total = time.perf_counter() - started
+    for name, value in sorted(seconds.items(), key=lambda item: -item[1]):
+        print(f"  {name:20s} {1000 * value / len(recipes):7.2f} ms a pair  {value / total:5.1%}")
+    print(f"  {'all':20s} {1000 * total / len(recipes):7.2f} ms a pair")
+
+
+class _timed:
+    """Replace functions by timed ones for a while; gives the seconds spent in each, by name."""
+
+    def __init__(self, steps: dict[str, tuple[object, str]]) -> None:
+        self.steps, self.seconds, self.originals = steps, Counter(), {}
+
+    def __enter__(self) -> Counter[str]:
+        for name, (owner, attribute) in self.steps.items():
+            original = self.originals[name] = getattr(owner, attribute)
+            setattr(owner, attribute, self._wrapped(name, original))
+        return self.seconds
+
+    def _wrapped(self, name: str, function: Callable) -> Callable:
+        def timed(*args: object, **kwargs: object) -> object:
+            started = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.seconds[name] += time.perf_counter() - started
+
+        return timed
+
+    def __exit__(self, *_: object) -> None:
+        for name, (owner, attribute) in self.steps.items():
+            setattr(owner, attribute, self.originals[name])
+
+
+def accepted_recipes(photos: Photos, kind: str, count: int) -> Iterator[PairRecipe]:
+    """Yield recipes that make usable pairs."""
+    for index in range(count):
+        yield make_pair(photos, PUBLISHED, SEED, kind, index).recipe
+
+
+def main() -> None:
+    """Run the comparisons."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=Path, help="folder of photos; drawn ones without it")
+    parser.add_argument("--annotations", type=Path, help="their COCO annotations")
+    parser.add_argument("--pairs", type=int, default=60, help="pairs of each kind (default: %(default)s)")
+    parser.add_argument("--adain", type=int, nargs="?", const=4, default=0, help="pairs of each kind with AdaIN")
+    args = parser.parse_args()
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        images, annotations = args.photos, args.annotations
+        if images is None:
+            images, annotations = draw_photos(folder, 60)
+        build_object_table(
+            annotations, images, folder / "t.parquet", folder / "p.json", ObjectSettings(0.002, 0.9, 0.05)
+        )
+        photos = Photos(ObjectTable.read(folder / "t.parquet"), images)
+        recipes = {kind: list(accepted_recipes(photos, kind, args.pairs)) for kind in KINDS}
+        # Photos are read anew for each pair, as in a large set.
+        photos._read = photos._read_photo
+        for kind, own in recipes.items():
+            ways = {"ours": lambda r: our_members(photos, r, None), "plain": lambda r: plain_members(photos, r, None)}
+            report(f"without_style {kind}", turns(own, ways), len(own))
+            breakdown(photos, own)
+        if args.adain:
+            torch.manual_seed(0)
+            plain = AdaIN().eval().requires_grad_(False)
+            adain = copy.deepcopy(plain).to(memory_format=torch.channels_last)
+            draw_style_images(folder / "styles", SEED, 4)
+            names = sorted(path.name for path in (folder / "styles").iterdir())
+            statistics = StyleStatistics(
+                tuple(names), np.stack([adain.statistics(read_image(folder / "styles" / name)) for name in names])
+            )
+            style = folder / "styles", statistics
+            for kind, own in recipes.items():
+                few = own[: args.adain]
+                ways = {
+                    "ours": lambda r: our_members(photos, r, (adain, *style)),
+                    "plain": lambda r: plain_members(photos, r, (plain, *style)),
+                }
+                report(f"adain {kind}", turns(few, ways), len(few))
+
+
+if __name__ == "__main__":
+    main()
