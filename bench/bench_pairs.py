@@ -1,14 +1,14 @@
 """Pairs per second of this project and of the plain way, side by side in one process on one core.
 
     python bench/bench_pairs.py                        # without style
-    python bench/bench_pairs.py --adain                # with AdaIN as well (a minute a pair on a slow core)
+    python bench/bench_pairs.py --adain                # with AdaIN as well (many seconds a pair)
     python bench/bench_pairs.py --photos IMAGES --annotations COCO.json
 
-Both render the same recipes, the ones that are accepted, at the same size, from 640 x 480 photos. The plain way is what
-is written down most easily: PIL decodes, the mask grows by 20 rounds of a generic binary dilation, photo and mask are
-resampled three times (to the square, stretched and rotated, fitted), and for AdaIN the style image is decoded and
-encoded for each use. The two take turns, pair by pair. AdaIN runs with random weights: its time does not depend on
-them.
+Both make the same pairs from 640 x 480 photos, at the same size, rejected draws included. The plain way is what is
+written down most easily: PIL decodes, the mask grows by 20 rounds of a generic binary dilation, photo and mask are
+resampled three times (to the square, stretched and rotated, fitted), a draw is rejected when its labels are known, and
+for AdaIN the style image is decoded and encoded for each use. The two take turns, pair by pair. AdaIN runs with random
+weights: its time does not depend on them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ import json
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -36,10 +37,11 @@ from segswap.images import read_image
 from segswap.pairs import render, shards
 from segswap.pairs.adain import AdaIN, channel_statistics, exchange_statistics
 from segswap.pairs.objects import ObjectSettings, ObjectTable, build_object_table
-from segswap.pairs.recipe import KINDS, PairRecipe, PairSettings, layout_boxes
-from segswap.pairs.render import Labels, Photos, make_pair, pair_geometry
+from segswap.pairs.recipe import KINDS, PairRecipe, PairSettings, Placement, Rejected, draw_recipe, layout_boxes
+from segswap.pairs.render import Labels, Photos, make_pair
 from segswap.pairs.shards import StyledPair, sample_members, stylised_pairs
 from segswap.pairs.style import StyleStatistics, draw_styles
+from segswap.randomness import generator
 
 PUBLISHED = PairSettings(
     size=480,
@@ -85,51 +87,80 @@ def draw_photos(folder: Path, count: int) -> tuple[Path, Path]:
 
 def plain_pair(photos: Photos, recipe: PairRecipe) -> tuple[Image.Image, Image.Image, list[Labels]]:
     """Render a recipe the plain way: source, target, labels of each object."""
-    size = PUBLISHED.size
-    table = photos.table
-    source = Image.open(photos.folder / table.file_name(recipe.source_image_id)).convert("RGB")
-    target = Image.open(photos.folder / table.file_name(recipe.target_image_id)).convert("RGB")
-    target = target.resize((size, size), Image.BILINEAR)
+    size, table = PUBLISHED.size, photos.table
+    source, target = (
+        Image.open(photos.folder / table.file_name(image_id)).convert("RGB")
+        for image_id in (recipe.source_image_id, recipe.target_image_id)
+    )
+    full = [
+        ndimage.binary_dilation(table.mask(table.row_of(p.annotation_id)), iterations=PUBLISHED.dilation)
+        for p in recipe.placements
+    ]
+    if len(full) > 1 and (full[0] & full[1]).any():
+        raise Rejected("objects overlap")
+    if recipe.crop:
+        x1, y1, x2, y2 = render.nearest_border_crop(full[0])
+        source, full = source.crop((x1, y1, x2, y2)), [full[0][y1:y2, x1:x2]]
+    square, target = (picture.resize((size, size), Image.BILINEAR) for picture in (source, target))
     boxes = layout_boxes(recipe.layout, size) if recipe.layout >= 0 else [(0, 0, size, size)]
-    labels = []
-    square = source.resize((size, size), Image.BILINEAR)
-    for placement, box in zip(recipe.placements, boxes, strict=True):
-        mask = table.mask(table.row_of(placement.annotation_id))
-        mask = ndimage.binary_dilation(mask, iterations=PUBLISHED.dilation).astype(np.uint8)
-        photo = source
-        if recipe.crop:
-            x1, y1, x2, y2 = render.nearest_border_crop(mask)
-            photo, mask = source.crop((x1, y1, x2, y2)), mask[y1:y2, x1:x2]
-            square = photo.resize((size, size), Image.BILINEAR)
-        alpha = Image.fromarray(mask * 255).resize((size, size), Image.BILINEAR)
-        stretched = round(size * placement.stretch_x), round(size * placement.stretch_y)
-        turned = [p.resize(stretched, Image.BILINEAR).rotate(placement.angle, expand=True) for p in (square, alpha)]
-        corners = turned[1].point(lambda value: 255 if value else 0).getbbox()
-        cut = [picture.crop(corners) for picture in turned]
-        room = box[2] - box[0], box[3] - box[1]
-        fit = placement.fit * min(room[0] / cut[0].width, room[1] / cut[0].height)
-        fitted = max(1, int(cut[0].width * fit)), max(1, int(cut[0].height * fit))
-        cut = [picture.resize(fitted, Image.BILINEAR) for picture in cut]
-        left = box[0] + int((room[0] - fitted[0]) * placement.position_x)
-        top = box[1] + int((room[1] - fitted[1]) * placement.position_y)
-        canvas, canvas_mask = Image.new("RGB", (size, size)), Image.new("L", (size, size))
-        canvas.paste(cut[0], (left, top))
-        canvas_mask.paste(cut[1], (left, top))
-        pasted = np.asarray(canvas_mask) >= 128
-        target = Image.fromarray(render.poisson_blend(np.asarray(canvas), np.asarray(target), pasted))
-        matrix = rotation_matrix(stretched, placement.angle) @ scale_matrix(stretched[0] / size, stretched[1] / size)
-        shifted = np.array([[fit, 0, left - fit * corners[0]], [0, fit, top - fit * corners[1]], [0, 0, 1]]) @ matrix
-        maps = [correspondence_map(m, (size, size), (size, size)) for m in (shifted, np.linalg.inv(shifted))]
-        masks = cycle_consistent_masks(mask_to_cells(np.asarray(alpha) / np.float32(255)), *maps)
-        labels.append(Labels(*masks, *maps))
-    return square, target, labels
+    placed = [
+        _place(square, mask, placement, box)
+        for mask, placement, box in zip(full, recipe.placements, boxes, strict=True)
+    ]
+    labels = [part[2] for part in placed]
+    if any(min(own.mask_a.sum(), own.mask_b.sum()) < PUBLISHED.min_cells for own in labels):
+        raise Rejected("mask too small")
+    if len(labels) > 1 and any((getattr(labels[0], m) * getattr(labels[1], m)).any() for m in ("mask_a", "mask_b")):
+        raise Rejected("masks touch")
+    blended = np.asarray(target)
+    for canvas, pasted, _ in placed:
+        blended = render.poisson_blend(canvas, blended, pasted)
+    return square, Image.fromarray(blended), labels
+
+
+def _place(
+    square: Image.Image, mask: np.ndarray, placement: Placement, box: tuple[int, int, int, int]
+) -> tuple[np.ndarray, np.ndarray, Labels]:
+    """Return the object on an empty canvas, its mask there, and its labels."""
+    size = PUBLISHED.size
+    alpha = Image.fromarray(mask.astype(np.uint8) * 255).resize((size, size), Image.BILINEAR)
+    stretched = round(size * placement.stretch_x), round(size * placement.stretch_y)
+    turned = [p.resize(stretched, Image.BILINEAR).rotate(placement.angle, expand=True) for p in (square, alpha)]
+    corners = turned[1].point(lambda value: 255 if value else 0).getbbox()
+    cut = [picture.crop(corners) for picture in turned]
+    room = box[2] - box[0], box[3] - box[1]
+    fit = placement.fit * min(room[0] / cut[0].width, room[1] / cut[0].height)
+    fitted = max(1, int(cut[0].width * fit)), max(1, int(cut[0].height * fit))
+    left = box[0] + int((room[0] - fitted[0]) * placement.position_x)
+    top = box[1] + int((room[1] - fitted[1]) * placement.position_y)
+    canvases = []
+    for picture, mode in zip(cut, ("RGB", "L"), strict=True):
+        canvas = Image.new(mode, (size, size))
+        canvas.paste(picture.resize(fitted, Image.BILINEAR), (left, top))
+        canvases.append(np.asarray(canvas))
+    matrix = rotation_matrix(stretched, placement.angle) @ scale_matrix(stretched[0] / size, stretched[1] / size)
+    matrix = np.array([[fit, 0, left - fit * corners[0]], [0, fit, top - fit * corners[1]], [0, 0, 1]]) @ matrix
+    maps = [correspondence_map(m, (size, size), (size, size)) for m in (matrix, np.linalg.inv(matrix))]
+    masks = cycle_consistent_masks(mask_to_cells(np.asarray(alpha) / np.float32(255)), *maps)
+    return canvases[0], canvases[1] >= 128, Labels(*masks, *maps)
+
+
+def plain_draws(photos: Photos, kind: str, index: int) -> tuple[PairRecipe, tuple]:
+    """Draw the pair of an address until a draw is usable, as ``make_pair`` does; its recipe and ``plain_pair``."""
+    rng, rejected = generator(SEED, "pair", kind, index), []
+    while True:
+        try:
+            recipe = draw_recipe(photos.table, PUBLISHED, rng, (SEED, kind, index), rejected)
+            return recipe, plain_pair(photos, recipe)
+        except Rejected as reason:
+            rejected.append(str(reason))
 
 
 def plain_members(
-    photos: Photos, recipe: PairRecipe, style: tuple[AdaIN, Path, StyleStatistics] | None
+    photos: Photos, kind: str, index: int, style: tuple[AdaIN, Path, StyleStatistics] | None = None
 ) -> dict[str, bytes]:
     """Return the members of a sample made the plain way."""
-    first, second, labels = plain_pair(photos, recipe)
+    recipe, (first, second, labels) = plain_draws(photos, kind, index)
     pictures = {"a.jpg": first, "b.jpg": second}
     if style is not None:
         adain, folder, statistics = style
@@ -155,22 +186,22 @@ def plain_members(
 
 
 def our_members(
-    photos: Photos, recipe: PairRecipe, style: tuple[AdaIN, Path, StyleStatistics] | None
+    photos: Photos, kind: str, index: int, style: tuple[AdaIN, Path, StyleStatistics] | None = None
 ) -> dict[str, bytes]:
     """Return the members of a sample as the shards hold it."""
-    pair = render.render(photos, PUBLISHED, recipe, pair_geometry(photos.table, PUBLISHED, recipe))
+    pair = make_pair(photos, PUBLISHED, SEED, kind, index)
     if style is None:
         return sample_members(StyledPair(pair), QUALITY)
     return sample_members(next(stylised_pairs(iter([pair]), style[0], style[2])), QUALITY)
 
 
-def turns(recipes: list[PairRecipe], make: dict[str, Callable[[PairRecipe], object]]) -> dict[str, float]:
-    """Return the seconds that each way takes for all recipes; they take turns, the first one alternates."""
+def turns(count: int, make: dict[str, Callable[[int], object]]) -> dict[str, float]:
+    """Return the seconds that each way takes for pairs 0 to ``count``; they take turns, the first one alternates."""
     seconds: Counter[str] = Counter()
-    for number, recipe in enumerate(recipes):
-        for name in list(make) if number % 2 else list(make)[::-1]:
+    for index in range(count):
+        for name in list(make) if index % 2 else list(make)[::-1]:
             started = time.perf_counter()
-            make[name](recipe)
+            make[name](index)
             seconds[name] += time.perf_counter() - started
     return dict(seconds)
 
@@ -185,7 +216,7 @@ def report(name: str, seconds: dict[str, float], pairs: int) -> None:
     )
 
 
-def breakdown(photos: Photos, recipes: list[PairRecipe]) -> None:
+def breakdown(photos: Photos, kind: str, count: int) -> None:
     """Print where the time of our way goes."""
     steps = {
         "read photos": (render.Photos, "read"),
@@ -200,12 +231,12 @@ def breakdown(photos: Photos, recipes: list[PairRecipe]) -> None:
     }
     with _timed(steps) as seconds:
         started = time.perf_counter()
-        for recipe in recipes:
-            our_members(photos, recipe, None)
+        for index in range(count):
+            our_members(photos, kind, index)
         total = time.perf_counter() - started
     for name, value in sorted(seconds.items(), key=lambda item: -item[1]):
-        print(f"  {name:20s} {1000 * value / len(recipes):7.2f} ms a pair  {value / total:5.1%}")
-    print(f"  {'all':20s} {1000 * total / len(recipes):7.2f} ms a pair")
+        print(f"  {name:20s} {1000 * value / count:7.2f} ms a pair  {value / total:5.1%}")
+    print(f"  {'all':20s} {1000 * total / count:7.2f} ms a pair")
 
 
 class _timed:
@@ -235,12 +266,6 @@ class _timed:
             setattr(owner, attribute, self.originals[name])
 
 
-def accepted_recipes(photos: Photos, kind: str, count: int) -> Iterator[PairRecipe]:
-    """Yield recipes that make usable pairs."""
-    for index in range(count):
-        yield make_pair(photos, PUBLISHED, SEED, kind, index).recipe
-
-
 def main() -> None:
     """Run the comparisons."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -260,13 +285,12 @@ def main() -> None:
             annotations, images, folder / "t.parquet", folder / "p.json", ObjectSettings(0.002, 0.9, 0.05)
         )
         photos = Photos(ObjectTable.read(folder / "t.parquet"), images)
-        recipes = {kind: list(accepted_recipes(photos, kind, args.pairs)) for kind in KINDS}
         # Photos are read anew for each pair, as in a large set.
         photos._read = photos._read_photo
-        for kind, own in recipes.items():
-            ways = {"ours": lambda r: our_members(photos, r, None), "plain": lambda r: plain_members(photos, r, None)}
-            report(f"without_style {kind}", turns(own, ways), len(own))
-            breakdown(photos, own)
+        for kind in KINDS:
+            ways = {"ours": partial(our_members, photos, kind), "plain": partial(plain_members, photos, kind)}
+            report(f"without_style {kind}", turns(args.pairs, ways), args.pairs)
+            breakdown(photos, kind, args.pairs)
         if args.adain:
             torch.manual_seed(0)
             plain = AdaIN().eval().requires_grad_(False)
@@ -277,13 +301,12 @@ def main() -> None:
                 tuple(names), np.stack([adain.statistics(read_image(folder / "styles" / name)) for name in names])
             )
             style = folder / "styles", statistics
-            for kind, own in recipes.items():
-                few = own[: args.adain]
+            for kind in KINDS:
                 ways = {
-                    "ours": lambda r: our_members(photos, r, (adain, *style)),
-                    "plain": lambda r: plain_members(photos, r, (plain, *style)),
+                    "ours": partial(our_members, photos, kind, style=(adain, *style)),
+                    "plain": partial(plain_members, photos, kind, style=(plain, *style)),
                 }
-                report(f"adain {kind}", turns(few, ways), len(few))
+                report(f"adain {kind}", turns(args.adain, ways), args.adain)
 
 
 if __name__ == "__main__":
