@@ -11,7 +11,7 @@ DEMO_WORLD = 1
 OBJECT_TABLE = 2
 SEGMENTS = 1
 STYLE_STATISTICS = 1
-PAIRS = 1
+PAIRS = 2
 """Pictures and labels of a pair, given its recipe."""
 
 FEATURES = 1

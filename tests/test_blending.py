@@ -5,9 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
-from segswap.pairs.recipe import Rejected
-from segswap.pairs.render import poisson_blend
+from segswap.pairs.poisson import TooThin, poisson_blend
 from segswap.randomness import generator
 
 
@@ -59,7 +59,7 @@ def test_blending_moves_nothing_and_changes_nothing_outside_the_mask(where, widt
 @pytest.mark.parametrize(("width", "height"), [(30, 24), (31, 25)])
 def test_blended_patch_shows_the_source_in_place(where, width, height):
     """Of a source with specks only inside the patch, on the target's own grey, the blend is the source itself."""
-    # OpenCV takes gradients of the source from three pixels inside the mask on.
+    # Gradients of the source are taken from three pixels inside the mask on.
     size, margin = 64, 5
     grey = np.full((size, size, 3), 128, np.uint8)
     x1, y1, x2, y2 = place(where, width, height, size)
@@ -71,7 +71,7 @@ def test_blended_patch_shows_the_source_in_place(where, width, height):
 
 
 def test_blending_outside_the_mask_is_smooth_shading_within_its_box():
-    """OpenCV solves over the mask's box: what is not masked there keeps its detail and may change in tone."""
+    """The mask's box is solved for: what is not masked there keeps its detail and may change in tone."""
     target, source = checkers((96, 96)), np.full((96, 96, 3), 50, np.uint8)
     source[:48] = 200
     mask = disc((96, 96), (40, 48), 20)
@@ -95,7 +95,59 @@ def test_blending_leaves_its_inputs_alone():
 
 
 @pytest.mark.parametrize(("width", "height"), [(0, 0), (1, 1), (2, 20), (20, 2), (1, 32)])
-def test_mask_too_thin_to_blend_is_rejected(width, height):
+def test_mask_too_thin_to_blend_is_refused(width, height):
     mask = box_mask((5, 0, 5 + width, height), (32, 32))
-    with pytest.raises(Rejected, match="too thin"):
+    with pytest.raises(TooThin, match="at least three pixels"):
         poisson_blend(checkers((32, 32)), checkers((32, 32)), mask)
+
+
+def seamless_clone(source: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return OpenCV's blend: in a frame of one pixel, with the box's own centre, so that nothing fails or moves."""
+    ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    x, width, y, height = xs[0], xs[-1] + 1 - xs[0], ys[0], ys[-1] + 1 - ys[0]
+    framed = cv2.copyMakeBorder(mask.astype(np.uint8) * 255, 1, 1, 1, 1, cv2.BORDER_CONSTANT)
+    centre = int(x + 1 + width // 2), int(y + 1 + height // 2)
+    pictures = (cv2.copyMakeBorder(picture, 1, 1, 1, 1, cv2.BORDER_REPLICATE) for picture in (source, target))
+    return cv2.seamlessClone(*pictures, framed, centre, cv2.NORMAL_CLONE)[1:-1, 1:-1]
+
+
+@pytest.mark.parametrize("size", [48, 160, 480])
+def test_blend_is_opencvs_to_a_grey_level(size):
+    rng = generator(2, "clone", size)
+    for _ in range(8 if size < 480 else 3):
+        coarse = rng.integers(0, 256, (2, 9, 9, 3), np.uint8)
+        source, target = (cv2.resize(picture, (size, size), interpolation=cv2.INTER_CUBIC) for picture in coarse)
+        source = cv2.add(source, rng.integers(0, 30, source.shape, np.uint8))
+        centre, axes = rng.integers(0, size, 2), rng.integers(3, size // 2, 2)
+        mask = np.zeros((size, size), np.uint8)
+        cv2.ellipse(mask, centre.tolist(), axes.tolist(), float(rng.uniform(0, 180)), 0, 360, 1, -1)
+        difference = np.abs(
+            poisson_blend(source, target, mask > 0).astype(int) - seamless_clone(source, target, mask > 0)
+        )
+        assert difference.max() <= 1
+
+
+def test_ten_thousand_random_masks_blend_without_failure():
+    """Boxes of every size from three pixels on, at every place, edges and corners included."""
+    rng = generator(3, "masks")
+    source, target = checkers((40, 40)), np.full((40, 40, 3), 120, np.uint8)
+    for _ in range(10_000):
+        sides = rng.integers(3, 41, 2)
+        corner = rng.integers(0, 41 - sides)
+        mask = box_mask((*corner, *(corner + sides)), (40, 40))
+        mask &= rng.uniform(size=mask.shape) < 0.9
+        try:
+            blended = poisson_blend(source, target, mask)
+        except TooThin:
+            assert min(np.ptp(np.flatnonzero(mask.any(axis)), initial=0) for axis in (0, 1)) < 2
+            continue
+        np.testing.assert_array_equal(blended[~box_mask((*corner, *(corner + sides)), (40, 40))], 120)
+
+
+def test_blend_does_not_depend_on_the_number_of_threads():
+    source, target, mask = checkers((300, 300)), np.full((300, 300, 3), 99, np.uint8), disc((300, 300), (150, 140), 120)
+    found = []
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            found.append(poisson_blend(source, target, mask))
+    np.testing.assert_array_equal(*found)

@@ -265,7 +265,19 @@ def test_shard_of_another_size_is_an_error_that_names_it(copy, change):
 def test_swapped_shards_are_an_error_that_names_the_first(copy):
     swap(copy.parent / FIRST, copy.parent / SECOND)
     with pytest.raises(InputError, match=FIRST):
-        PairSet(copy)
+        PairSet(copy).sample(0)
+
+
+def test_another_shard_of_the_same_size_is_noticed_when_it_is_read(copy):
+    content = read_json(copy)
+    swap(copy.parent / FIRST, copy.parent / SECOND)
+    for entry in content["shards"]:
+        entry["bytes"] = (copy.parent / entry["shard"]).stat().st_size
+    write_json(copy, content)
+    pairs = PairSet(copy)
+    for read in (pairs.labels, pairs.record, lambda position: pairs.picture(position, "b.jpg")):
+        with pytest.raises(InputError, match=rf"^[^(]*{FIRST}: member \S+ is damaged \(there is '.*' in its place\)"):
+            read(0)
 
 
 def test_swapped_manifests_of_shards_are_an_error_that_names_the_first(copy):

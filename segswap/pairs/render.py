@@ -7,6 +7,7 @@ same warp, so the pasted object lies exactly where mask and matrix say.
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from functools import lru_cache
 from pathlib import Path
@@ -27,6 +28,7 @@ from segswap.geometry import (
 )
 from segswap.images import UnreadableImage, read_image, resize
 from segswap.pairs.objects import ObjectTable
+from segswap.pairs.poisson import TooThin, poisson_blend
 from segswap.pairs.recipe import PairRecipe, PairSettings, Placement, Rejected, draw_recipe, layout_boxes
 from segswap.randomness import generator
 
@@ -215,25 +217,37 @@ def pair_geometry(table: ObjectTable, settings: PairSettings, recipe: PairRecipe
     return PairGeometry(box, tuple(masks), tuple(matrices), _joined_labels(parts))
 
 
-def poisson_blend(source: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Blend the masked part of ``source`` into ``target`` in the gradient domain, at the same place.
+def _bounds(mask: np.ndarray, margin: int) -> tuple[int, int, int, int]:
+    """Return the box (x1, y1, x2, y2) of a mask, (H, W), with a margin, within the picture."""
+    ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return (
+        max(0, int(xs[0]) - margin),
+        max(0, int(ys[0]) - margin),
+        min(mask.shape[1], int(xs[-1]) + 1 + margin),
+        min(mask.shape[0], int(ys[-1]) + 1 + margin),
+    )
 
-    Both pictures are RGB uint8 (S, S, 3), the mask bool (S, S). ``cv2.seamlessClone`` centres the mask's
-    bounding box on a given pixel, fails where the box touches the border and overwrites the mask it is
-    given: a frame of one pixel and the box's own centre keep everything in place. It solves over the whole
-    box: unmasked pixels there keep their detail and may change in tone.
+
+def _blend_object(a: np.ndarray, b: np.ndarray, mask: np.ndarray, matrix: np.ndarray) -> None:
+    """Blend the masked object of a into b, in place; only its own part of both pictures is touched.
 
     Raises:
-        Rejected: when the mask is less than three pixels wide or high, which OpenCV cannot blend.
+        Rejected: when it is too thin to blend.
     """
-    ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not len(ys) or min(xs[-1] - xs[0], ys[-1] - ys[0]) < 2:
-        raise Rejected("pasted mask too thin")
-    x, width, y, height = xs[0], xs[-1] + 1 - xs[0], ys[0], ys[-1] + 1 - ys[0]
-    framed = cv2.copyMakeBorder(mask.astype(np.uint8) * 255, 1, 1, 1, 1, cv2.BORDER_CONSTANT)
-    centre = int(x + 1 + width // 2), int(y + 1 + height // 2)
-    pictures = (cv2.copyMakeBorder(picture, 1, 1, 1, 1, cv2.BORDER_REPLICATE) for picture in (source, target))
-    return cv2.seamlessClone(*pictures, framed, centre, cv2.NORMAL_CLONE)[1:-1, 1:-1]
+    # The margin holds what smoothing and sampling near the object's edge reach.
+    x1, y1, x2, y2 = _bounds(mask, 4 + math.ceil(2 / math.sqrt(abs(np.linalg.det(matrix[:2, :2])))))
+    corners = transform(matrix, np.array([(x1, y1), (x2, y1), (x1, y2), (x2, y2)], float))
+    low = np.maximum(np.floor(corners.min(0)), 0).astype(int)
+    high = np.minimum(np.ceil(corners.max(0)), (b.shape[1], b.shape[0])).astype(int)
+    part = shift_matrix(*-low) @ matrix @ shift_matrix(x1, y1)
+    size = tuple((high - low).tolist())
+    alpha = warp_image(mask[y1:y2, x1:x2], part, size, cv2.BORDER_CONSTANT)
+    source = warp_image(a[y1:y2, x1:x2], part, size, cv2.BORDER_REFLECT)
+    place = np.s_[low[1] : high[1], low[0] : high[0]]
+    try:
+        b[place] = poisson_blend(source, b[place], alpha >= 128)
+    except TooThin:
+        raise Rejected("pasted mask too thin") from None
 
 
 def render(photos: Photos, settings: PairSettings, recipe: PairRecipe, geometry: PairGeometry) -> Pair:
@@ -245,10 +259,9 @@ def render(photos: Photos, settings: PairSettings, recipe: PairRecipe, geometry:
     size = settings.size, settings.size
     x1, y1, x2, y2 = geometry.source_box
     a = resize(photos.read(recipe.source_image_id)[y1:y2, x1:x2], size)
-    b = resize(photos.read(recipe.target_image_id), size)
+    b = resize(photos.read(recipe.target_image_id), size).copy()
     for mask, matrix in zip(geometry.masks, geometry.matrices, strict=True):
-        alpha = warp_image(mask, matrix, size, cv2.BORDER_CONSTANT)
-        b = poisson_blend(warp_image(a, matrix, size, cv2.BORDER_REFLECT), b, alpha >= 128)
+        _blend_object(a, b, mask, matrix)
     return Pair(recipe, geometry, a, b)
 
 

@@ -305,12 +305,21 @@ class PairSet:
         return int(self._photos[position, 0]), int(self._photos[position, 1])
 
     def member(self, position: int, name: str) -> bytes:
-        """Return the bytes of a member, for example ``b.jpg``, of the pair at a position."""
+        """Return the bytes of a member, for example ``b.jpg``, of the pair at a position.
+
+        Raises:
+            InputError: when another member, or none, lies where the shard's manifest says.
+        """
         shard = int(self._shard[position])
         if shard not in self._files:
             self._files[shard] = os.open(self.folder / self._names[shard], os.O_RDONLY)
-        offset, size = self._spans[name][position]
-        return os.pread(self._files[shard], int(size), int(offset))
+        offset, size = (int(value) for value in self._spans[name][position])
+        # The header before it names the member: a shard of the same size but with other pairs is noticed.
+        data = os.pread(self._files[shard], tarfile.BLOCKSIZE + size, offset - tarfile.BLOCKSIZE)
+        found = data[:100].partition(b"\0")[0].decode(errors="replace")
+        if found != f"{self.key(position)}.{name}":
+            raise InputError(self._damaged(position, name, f"there is {found!r} in its place"))
+        return data[tarfile.BLOCKSIZE :]
 
     def picture(self, position: int, name: str) -> np.ndarray:
         """Decode a picture member, RGB uint8 (S, S, 3).
@@ -318,8 +327,9 @@ class PairSet:
         Raises:
             InputError: naming shard and key when the member does not decode.
         """
+        data = self.member(position, name)
         try:
-            return decode_image(self.member(position, name))
+            return decode_image(data)
         except InputError as error:
             raise InputError(self._damaged(position, name, error)) from None
 
@@ -329,8 +339,9 @@ class PairSet:
         Raises:
             InputError: naming shard and key when they do not decode.
         """
+        data = self.member(position, "labels.npz")
         try:
-            return unpack_labels(self.member(position, "labels.npz"))
+            return unpack_labels(data)
         except NOT_ARRAYS as error:
             raise InputError(self._damaged(position, "labels.npz", error)) from None
 
@@ -340,8 +351,9 @@ class PairSet:
         Raises:
             InputError: naming shard and key when it does not decode.
         """
+        data = self.member(position, "json")
         try:
-            return json.loads(self.member(position, "json"))
+            return json.loads(data)
         except ValueError as error:
             raise InputError(self._damaged(position, "json", error)) from None
 
@@ -354,7 +366,7 @@ class PairSet:
             self.record(position),
         )
 
-    def _damaged(self, position: int, name: str, error: Exception) -> str:
+    def _damaged(self, position: int, name: str, error: object) -> str:
         shard = self.folder / self._names[int(self._shard[position])]
         return f"{shard}: member {self.key(position)}.{name} is damaged ({error}); delete the shard and run again"
 
