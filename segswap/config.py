@@ -177,7 +177,7 @@ INTRODUCTION = """\
 | file | what |
 |---|---|
 | `config.yaml` | the demo world, the default |
-| `demo-long.yaml` | the demo world with more pairs and a longer training, an hour or two on two cores |
+| `demo-long.yaml` | the demo world with more pairs and a longer training, an hour on two cores |
 | `custom.yaml` | photos of your own |
 | `paper.yaml` | the published study |
 | `schema.yaml` | every key with type, default and meaning; this page is made from it by `python -m segswap.config` |
