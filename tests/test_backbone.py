@@ -65,8 +65,10 @@ def test_every_stage_equals_the_measured_one(golden_trunk, measured):
     torch.testing.assert_close(stages["maxpool"].mean((2, 3)), measured["after_3_mean"], atol=1e-5, rtol=0)
     torch.testing.assert_close(stages["layer1"][:, ::8], measured["after_4"], atol=1e-5, rtol=0)
     torch.testing.assert_close(stages["layer2"][:, ::8], measured["after_5"], atol=1e-5, rtol=0)
-    # Values up to 4: to seven digits, float32 promises no more after undoing the normalisation.
-    torch.testing.assert_close(stages["layer3"], measured["after_6"], atol=1e-5, rtol=1e-5)
+    # Values up to 4, sums of thousands of products: 1e-5 of the largest, which differs between processors.
+    torch.testing.assert_close(
+        stages["layer3"], measured["after_6"], atol=1e-5 * float(measured["after_6"].max()), rtol=0
+    )
     expected = nn.functional.normalize(measured["after_6"], dim=1)
     torch.testing.assert_close(features, expected, atol=1e-5, rtol=0)
 
