@@ -111,10 +111,20 @@ class AdaIN(nn.Module):
         self, images: Sequence[np.ndarray], statistics: Sequence[np.ndarray], strengths: Sequence[float]
     ) -> list[np.ndarray]:
         """Restyle pictures of one size; each comes back at its own size, RGB uint8."""
+        # A GPU takes all at once; on a CPU one picture fills the caches, and several are slower than one by one.
+        step = 1 if self._device.type == "cpu" else len(images)
+        restyled: list[np.ndarray] = []
+        for start in range(0, len(images), step):
+            some = slice(start, start + step)
+            restyled += self._restyle(images[some], statistics[some], strengths[some])
+        return [resize(new, image.shape[1::-1]) for new, image in zip(restyled, images, strict=True)]
+
+    def _restyle(
+        self, images: Sequence[np.ndarray], statistics: Sequence[np.ndarray], strengths: Sequence[float]
+    ) -> list[np.ndarray]:
         style = torch.from_numpy(np.stack(statistics)).to(self._device)
         strength = torch.tensor(strengths, dtype=torch.float32, device=self._device)[:, None, None, None]
         content = self.vgg(self._batch(images))
         mixed = strength * exchange_statistics(content, style) + (1 - strength) * content
         output = self.decoder(mixed).clamp(0, 1).mul(255).round().to(torch.uint8)
-        restyled = output.permute(0, 2, 3, 1).cpu().numpy()
-        return [resize(new, image.shape[1::-1]) for new, image in zip(restyled, images, strict=True)]
+        return list(output.permute(0, 2, 3, 1).cpu().numpy())
