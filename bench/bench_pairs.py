@@ -217,6 +217,17 @@ def turns(count: int, make: dict[str, Callable[[int], object]]) -> dict[str, flo
     return dict(seconds)
 
 
+def compare_blending(photos: Photos, side: int, rounds: int = 20) -> None:
+    """Print the ratio of both blends for a disc of ``side`` pixels; matrices of that size are kept, as in a shard."""
+    names = [photos.folder / photos.table.file_name(int(image_id)) for image_id in photos.table.image_ids[:2]]
+    source, target = (cv2.resize(read_image(name), (480, 480)) for name in names)
+    mask = cv2.circle(np.zeros((480, 480), np.uint8), (240, 240), side // 2, 1, -1) > 0
+    render.poisson_blend(source, target, mask)
+    ways = {"ours": render.poisson_blend, "plain": _seamless_clone}
+    seconds = turns(rounds, {name: lambda _, blend=blend: blend(source, target, mask) for name, blend in ways.items()})
+    print(f"blend of {side} pixels: ratio {seconds['plain'] / seconds['ours']:.1f}", flush=True)
+
+
 def report(name: str, seconds: dict[str, float], pairs: int) -> None:
     """Print pairs per second of both ways and their ratio."""
     rates = {way: pairs / value for way, value in seconds.items()}
@@ -298,6 +309,8 @@ def main() -> None:
         photos = Photos(ObjectTable.read(folder / "t.parquet"), images)
         # Photos are read anew for each pair, as in a large set.
         photos._read = photos._read_photo
+        for side in (60, 120, 240, 470):
+            compare_blending(photos, side)
         for kind in KINDS:
             ways = {"ours": partial(our_members, photos, kind), "plain": partial(plain_members, photos, kind)}
             report(f"without_style {kind}", turns(args.pairs, ways), args.pairs)
