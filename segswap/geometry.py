@@ -73,6 +73,14 @@ def rotation_matrix(size: tuple[float, float], degrees: float) -> np.ndarray:
     return matrix
 
 
+def mask_box(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """Return the box (x1, y1, x2, y2), its end outside, of what is not 0 in a mask (H, W); zeros where nothing is."""
+    ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(ys):
+        return 0, 0, 0, 0
+    return int(xs[0]), int(ys[0]), int(xs[-1]) + 1, int(ys[-1]) + 1
+
+
 def warp_image(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], border: int) -> np.ndarray:
     """Warp an image by a matrix on a canvas of ``size`` = (width, height), sampled once, bilinear.
 

@@ -20,6 +20,7 @@ from segswap.geometry import (
     cycle_consistent_masks,
     grid_shape,
     inside,
+    mask_box,
     mask_to_cells,
     rotation_matrix,
     sample,
@@ -327,3 +328,14 @@ def test_golden_saved_labels(golden):
     masks = cycle_consistent_masks(golden["mask_fg"], *maps)
     for corr, mask, name in zip(maps, masks, ("out_a", "out_b"), strict=True):
         np.testing.assert_allclose(np.concatenate([corr, mask[None]]), golden[name], rtol=0, atol=5e-6)
+
+
+@given(st.integers(0, 20), st.integers(0, 20), st.integers(1, 9), st.integers(1, 9))
+def test_mask_box_is_the_slice_that_holds_the_mask(x, y, width, height):
+    mask = np.zeros((30, 30), np.uint8)
+    mask[y, x : x + width] = mask[y : y + height, x] = 1
+    assert mask_box(mask) == (x, y, x + width, y + height)
+
+
+def test_mask_box_of_nothing_is_empty():
+    assert mask_box(np.zeros((4, 5), bool)) == (0, 0, 0, 0)

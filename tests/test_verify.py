@@ -125,6 +125,17 @@ def test_a_pair_that_is_twice_in_the_set_is_named(copied):
     assert "pair 1obj 0 is in the set more than once" in problem
 
 
+def test_a_pair_that_is_not_in_the_set_is_named(copied):
+    content = read_json(copied)
+    entry = content["shards"].pop(0)
+    for suffix in (".tar", ".parquet"):
+        (copied.parent / entry["shard"]).with_suffix(suffix).unlink()
+    content["pairs"] -= entry["pairs"]
+    write_json(copied, content)
+    (problem,) = verify_set(copied)
+    assert "pair 1obj 0 is not in the set" in problem
+
+
 def test_another_file_is_refused(tmp_path):
     write_json(tmp_path / "manifest.json", {"names": []})
     with pytest.raises(InputError, match=r"lacks kind, pairs, settings, shards; expected the manifest of a pair set"):

@@ -14,7 +14,7 @@ from segswap.drawing import contact_sheet, write_picture
 from segswap.errors import InputError
 from segswap.files import write_bytes
 from segswap.pairs.recipe import KINDS
-from segswap.pairs.shards import PICTURES, Sample, provenance, sample_members
+from segswap.pairs.shards import Sample, provenance, sample_members
 from segswap.pairs.single import open_source
 from segswap.report.galleries import describe_sample, sample_pictures
 
@@ -35,18 +35,12 @@ def execute(args: argparse.Namespace) -> None:
     """Write the members of the sample and the sheet; print the recipe in words."""
     if args.index < 0:
         raise InputError(f"--index {args.index}: expected 0 or more")
-    config = read_config(args.config)
-    styled = open_source(config, args.split, args.device).make(args.kind, args.index)
+    source = open_source(read_config(args.config), args.split, args.device)
+    styled = source.make(args.kind, args.index)
     key = styled.pair.recipe.key
-    for name, data in sample_members(styled, config["pairs"]["jpeg_quality"]).items():
+    for name, data in sample_members(styled, source.jpeg_quality).items():
         write_bytes(args.output / f"{key}.{name}", data)
-    pictures = zip(PICTURES, (styled.pair.a, styled.pair.b, styled.a, styled.b), strict=True)
-    sample = Sample(
-        key,
-        {name: picture for name, picture in pictures if picture is not None},
-        styled.pair.geometry.labels,
-        provenance(styled),
-    )
+    sample = Sample(key, styled.pictures, styled.pair.geometry.labels, provenance(styled))
     write_picture(args.output / f"{key}.png", contact_sheet([list(sample_pictures(sample, 256).values())]))
     print("\n".join(f"{title}: {words}" for title, words in describe_sample(sample).items()))
     print(f"written: {args.output / key}.*")

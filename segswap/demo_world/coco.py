@@ -24,6 +24,7 @@ from segswap.demo_world.scenes import (
 from segswap.demo_world.sprites import CATEGORIES, draw_sprite
 from segswap.demo_world.textures import random_palette, random_texture
 from segswap.files import whole_folder, write_bytes, write_json
+from segswap.geometry import mask_box
 from segswap.images import encode_jpeg
 from segswap.progress import progress
 from segswap.randomness import generator
@@ -89,8 +90,8 @@ def _annotation(placed: Placed, shape: tuple[int, int], as_rle: bool) -> dict[st
 
 
 def _box(mask: np.ndarray) -> list[float]:
-    ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return [float(xs[0]), float(ys[0]), float(xs[-1] + 1 - xs[0]), float(ys[-1] + 1 - ys[0])]
+    x1, y1, x2, y2 = mask_box(mask)
+    return [float(x1), float(y1), float(x2 - x1), float(y2 - y1)]
 
 
 def _crowd_annotation(mask: np.ndarray, category_id: int) -> dict[str, Any]:

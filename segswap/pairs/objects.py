@@ -6,6 +6,7 @@ Everything behind the table is the same code for every source of segments. Forma
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 from collections import Counter
@@ -19,6 +20,7 @@ from pycocotools import mask as coco_mask
 
 from segswap.errors import InputError
 from segswap.files import read_json, whole_file, write_json
+from segswap.geometry import mask_box
 from segswap.progress import progress
 
 SCHEMA = pa.schema(
@@ -88,10 +90,10 @@ def decode_segmentation(segmentation: Any, height: int, width: int) -> np.ndarra
 
 def mask_columns(mask: np.ndarray) -> dict[str, Any]:
     """Return what the table says of a mask, (H, W) with at least one pixel set: area, bbox, touches_border."""
-    ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    x1, y1, x2, y2 = mask_box(mask)
     return {
         "area": float(np.count_nonzero(mask)),
-        "bbox": [float(xs[0]), float(ys[0]), float(xs[-1] + 1 - xs[0]), float(ys[-1] + 1 - ys[0])],
+        "bbox": [float(x1), float(y1), float(x2 - x1), float(y2 - y1)],
         "touches_border": bool(mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any()),
     }
 
@@ -100,11 +102,11 @@ def describe_objects(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the numbers of usable objects: all, by category, and by their share of the photo."""
     usable = [row for row in rows if not row["iscrowd"]]
     sizes = np.histogram([row["area"] / (row["width"] * row["height"]) for row in usable], AREA_SHARES)[0]
-    bounds = zip(AREA_SHARES, AREA_SHARES[1:], sizes, strict=False)
+    counted = zip(itertools.pairwise(AREA_SHARES), sizes, strict=True)
     return {
         "objects": len(usable),
         "objects_per_category": dict(Counter(row["category"] for row in usable)),
-        "objects_by_area_share": {f"{low:g} to {high:g}": int(count) for low, high, count in bounds},
+        "objects_by_area_share": {f"{low:g} to {high:g}": int(count) for (low, high), count in counted},
     }
 
 

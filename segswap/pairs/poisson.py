@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
+from segswap.geometry import mask_box
+
 _MARGIN = 3
 """Pixels inside the mask's edge from which on the source's gradients are taken, as OpenCV does."""
 
@@ -38,10 +40,10 @@ def poisson_blend(source: np.ndarray, target: np.ndarray, mask: np.ndarray) -> n
     Raises:
         TooThin: when the mask's box is less than three pixels wide or high, or nothing is masked.
     """
-    ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not len(ys) or min(xs[-1] - xs[0], ys[-1] - ys[0]) < 2:
+    x1, y1, x2, y2 = mask_box(mask)
+    if min(x2 - x1, y2 - y1) < 3:
         raise TooThin("a mask must be at least three pixels wide and high to be blended")
-    box = np.s_[ys[0] : ys[-1] + 1, xs[0] : xs[-1] + 1]
+    box = np.s_[y1:y2, x1:x2]
     framed = cv2.copyMakeBorder(mask[box].astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT)
     inside = cv2.erode(framed, np.ones((3, 3), np.uint8), iterations=_MARGIN)[1:-1, 1:-1].astype(bool)
     own, there = (np.ascontiguousarray(p[box].transpose(2, 0, 1), np.float32) for p in (source, target))

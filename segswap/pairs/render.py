@@ -19,6 +19,7 @@ from segswap.errors import InputError
 from segswap.geometry import (
     correspondence_map,
     cycle_consistent_masks,
+    mask_box,
     mask_to_cells,
     rotation_matrix,
     scale_matrix,
@@ -123,14 +124,14 @@ def dilate(mask: np.ndarray, distance: int) -> np.ndarray:
 def nearest_border_crop(mask: np.ndarray) -> tuple[int, int, int, int]:
     """Return the box (x1, y1, x2, y2) that cuts the image at the object, on the side nearest to it."""
     height, width = mask.shape
-    ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    gaps = {"left": xs[0], "top": ys[0], "right": width - 1 - xs[-1], "bottom": height - 1 - ys[-1]}
+    x1, y1, x2, y2 = mask_box(mask)
+    gaps = {"left": x1, "top": y1, "right": width - x2, "bottom": height - y2}
     side = min(gaps, key=lambda name: gaps[name])
     return (
-        int(xs[0]) if side == "left" else 0,
-        int(ys[0]) if side == "top" else 0,
-        int(xs[-1]) + 1 if side == "right" else width,
-        int(ys[-1]) + 1 if side == "bottom" else height,
+        x1 if side == "left" else 0,
+        y1 if side == "top" else 0,
+        x2 if side == "right" else width,
+        y2 if side == "bottom" else height,
     )
 
 
@@ -217,17 +218,6 @@ def pair_geometry(table: ObjectTable, settings: PairSettings, recipe: PairRecipe
     return PairGeometry(box, tuple(masks), tuple(matrices), _joined_labels(parts))
 
 
-def _bounds(mask: np.ndarray, margin: int) -> tuple[int, int, int, int]:
-    """Return the box (x1, y1, x2, y2) of a mask, (H, W), with a margin, within the picture."""
-    ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return (
-        max(0, int(xs[0]) - margin),
-        max(0, int(ys[0]) - margin),
-        min(mask.shape[1], int(xs[-1]) + 1 + margin),
-        min(mask.shape[0], int(ys[-1]) + 1 + margin),
-    )
-
-
 def _blend_object(a: np.ndarray, b: np.ndarray, mask: np.ndarray, matrix: np.ndarray) -> None:
     """Blend the masked object of a into b, in place; only its own part of both pictures is touched.
 
@@ -235,7 +225,9 @@ def _blend_object(a: np.ndarray, b: np.ndarray, mask: np.ndarray, matrix: np.nda
         Rejected: when it is too thin to blend.
     """
     # The margin holds what smoothing and sampling near the object's edge reach.
-    x1, y1, x2, y2 = _bounds(mask, 4 + math.ceil(2 / math.sqrt(abs(np.linalg.det(matrix[:2, :2])))))
+    margin = 4 + math.ceil(2 / math.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
+    box = np.array(mask_box(mask)) + (-margin, -margin, margin, margin)
+    x1, y1, x2, y2 = np.clip(box, 0, mask.shape[::-1] * 2).tolist()
     corners = transform(matrix, np.array([(x1, y1), (x2, y1), (x1, y2), (x2, y2)], float))
     low = np.maximum(np.floor(corners.min(0)), 0).astype(int)
     high = np.minimum(np.ceil(corners.max(0)), (b.shape[1], b.shape[0])).astype(int)

@@ -78,8 +78,8 @@ def find_segments(image: np.ndarray, settings: SegmentSettings) -> tuple[list[np
         labels = felzenszwalb(small, scale=value, sigma=settings.sigma, min_size=smallest)
         # 0 is nothing for regionprops.
         for region in sorted(regionprops(labels + 1), key=lambda r: (-r.area, r.label)):
-            mask = labels + 1 == region.label
-            reason = _why_not(mask, region.solidity, settings)
+            mask = labels == region.label - 1
+            reason = _why_not(mask, region, settings)
             if reason is None and any(_overlap(mask, other) > settings.max_overlap for other in kept):
                 reason = "found at another scale"
             if reason is None:
@@ -89,7 +89,7 @@ def find_segments(image: np.ndarray, settings: SegmentSettings) -> tuple[list[np
     return kept, left_out
 
 
-def _why_not(mask: np.ndarray, solidity: float, settings: SegmentSettings) -> str | None:
+def _why_not(mask: np.ndarray, region: Any, settings: SegmentSettings) -> str | None:
     share = mask.mean()
     if share < settings.min_area_share:
         return "too small"
@@ -98,7 +98,8 @@ def _why_not(mask: np.ndarray, solidity: float, settings: SegmentSettings) -> st
     border = np.concatenate([mask[0], mask[-1], mask[1:-1, 0], mask[1:-1, -1]])
     if border.mean() > settings.max_border_share:
         return "touches too much of the border"
-    if solidity < settings.min_solidity:
+    # The convex hull is the costly part, computed when asked for: last but for the few that pass.
+    if region.solidity < settings.min_solidity:
         return "not solid"
     framed = cv2.copyMakeBorder(mask.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT)
     radius = cv2.distanceTransform(framed, cv2.DIST_L2, cv2.DIST_MASK_PRECISE).max()

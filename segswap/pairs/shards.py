@@ -50,6 +50,12 @@ class StyledPair:
     a: np.ndarray | None = None
     b: np.ndarray | None = None
 
+    @property
+    def pictures(self) -> dict[str, np.ndarray]:
+        """The pictures by member name; those that are restyled are absent from a set without style."""
+        found = zip(PICTURES, (self.pair.a, self.pair.b, self.a, self.b), strict=True)
+        return {name: picture for name, picture in found if picture is not None}
+
 
 def stylised_pairs(
     pairs: Iterator[Pair], stylist: Stylist | None, styles: StyleStatistics | None
@@ -94,8 +100,7 @@ def provenance(styled: StyledPair) -> dict[str, Any]:
 
 def sample_members(styled: StyledPair, quality: int) -> dict[str, bytes]:
     """Return the members of a pair's sample, in their order: JPEG pictures of a quality, labels and record."""
-    pictures = zip(PICTURES, (styled.pair.a, styled.pair.b, styled.a, styled.b), strict=True)
-    members = {name: encode_jpeg(picture, quality) for name, picture in pictures if picture is not None}
+    members = {name: encode_jpeg(picture, quality) for name, picture in styled.pictures.items()}
     members["labels.npz"] = _pack_labels(styled.pair.geometry.labels)
     members["json"] = json.dumps(provenance(styled), sort_keys=True).encode()
     return members

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import tarfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,11 +45,13 @@ def verify_set(manifest: str | os.PathLike) -> Iterator[str]:
     if missing:
         raise InputError(f"{manifest}: lacks {', '.join(sorted(missing))}; expected the manifest of a pair set")
     indices: list[int] = []
+    all_read = True
     for entry in content["shards"]:
         tar = manifest.parent / entry["shard"]
         try:
             table = read_shard_manifest(tar.with_suffix(".parquet"))
         except InputError as error:
+            all_read = False
             yield str(error)
             continue
         indices += table["index"].to_pylist()
@@ -56,13 +59,16 @@ def verify_set(manifest: str | os.PathLike) -> Iterator[str]:
             yield problem
             continue
         yield from _sample_problems(tar, table, content["settings"])
-    listed = {path["shard"] for path in content["shards"]}
+    listed = {entry["shard"] for entry in content["shards"]}
     for path in sorted(manifest.parent.glob("*.tar")):
         if path.name not in listed:
             yield f"{path}: not listed in {manifest}; a reader that takes all tars of the folder would see it"
-    if len(set(indices)) != len(indices):
-        twice = next(index for index in sorted(indices) if indices.count(index) > 1)
-        yield f"{manifest}: pair {content['kind']} {twice} is in the set more than once"
+    twice = sorted(index for index, count in Counter(indices).items() if count > 1)
+    absent = sorted(set(range(len(indices))) - set(indices))
+    if twice:
+        yield f"{manifest}: pair {content['kind']} {twice[0]} is in the set more than once"
+    elif absent and all_read:
+        yield f"{manifest}: pair {content['kind']} {absent[0]} is not in the set"
     if sum(entry["pairs"] for entry in content["shards"]) != content["pairs"]:
         yield f"{manifest}: says {content['pairs']} pairs, its shards add up to another number"
 
