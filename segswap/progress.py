@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -12,10 +12,11 @@ T = TypeVar("T")
 LOG_SECONDS = 30.0
 
 
-def progress(items: Iterable[T], what: str, total: int | None = None, initial: int = 0) -> tqdm:
+def progress(items: Iterable[T] | None, what: str, total: int | None = None, initial: int = 0, **shown: Any) -> tqdm:
     """Wrap an iterable so that its progress is shown on standard error.
 
-    On a terminal the bar is redrawn in place; in a file a line is written at most every 30 seconds.
+    On a terminal the bar is redrawn in place; in a file a line is written at most every 30 seconds. ``shown`` goes to
+    ``tqdm``: units, for example.
     """
     terminal = sys.stderr.isatty()
     return tqdm(
@@ -28,4 +29,10 @@ def progress(items: Iterable[T], what: str, total: int | None = None, initial: i
         file=sys.stderr,
         ascii=not terminal,
         dynamic_ncols=terminal,
+        **shown,
     )
+
+
+def byte_progress(what: str, total: int | None, initial: int = 0) -> tqdm:
+    """Return a bar that counts bytes, shown as ``progress`` shows items; to be updated and closed by the caller."""
+    return progress(None, what, total, initial, unit="B", unit_scale=True)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import argparse
 
-from segswap.download import unpack
 from segswap.program import run
+from segswap.unpack import unpack
 
 
 def main() -> None:
