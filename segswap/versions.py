@@ -4,7 +4,7 @@ The workflow lists them among the parameters of its rules, so that a change of m
 change of code that keeps the meaning does not. Nothing is imported here: planning a run stays fast.
 """
 
-RECIPE = 1
+RECIPE = 2
 """The draws of a pair: ``segswap.pairs.recipe``."""
 
 DEMO_WORLD = 1
@@ -19,4 +19,4 @@ PRETRAINING = 1
 TRAINING = 1
 PREDICTIONS = 1
 METRICS = 1
-PICTURES = 1
+PICTURES = 2

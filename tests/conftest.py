@@ -26,6 +26,9 @@ settings.register_profile(
 )
 settings.load_profile("segswap")
 
+# Hugging Face datasets reads local files alone: no test asks the network for anything.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
 # One thread for every library: test processes may run side by side, and sums must not depend on the cores.
 cv2.setNumThreads(1)
 torch.set_num_threads(1)

@@ -330,7 +330,7 @@ RECIPES = st.builds(
     crop=st.booleans(),
     layout=st.integers(-1, 15),
     placements=st.lists(PLACEMENTS, min_size=1, max_size=2).map(tuple),
-    rejected=st.lists(st.text(), max_size=3).map(tuple),
+    rejected=st.lists(st.text("abc ", min_size=1), max_size=3).map(tuple),
 )
 
 

@@ -20,6 +20,8 @@ RECIPE_VERSION = RECIPE
 
 KINDS = ("1obj", "2obj")
 
+_SEPARATOR = "; "
+
 # Boxes (x1, y1, x2, y2) of the two objects, in units of half the target's side; "-" and "+" are one cell
 # before and after the middle. All 16 are equally likely.
 _LAYOUTS = (
@@ -130,9 +132,13 @@ class PairRecipe:
         return pair_key(self.kind, self.index)
 
     def to_flat(self) -> dict[str, Any]:
-        """Return the recipe as a flat dictionary of one type per key (lists hold one value per object)."""
+        """Return the recipe as a flat dictionary of one type per key: lists hold one value per object, never none.
+
+        An empty list has no type: readers that take types from the first samples (Hugging Face ``datasets``) would
+        fail at the first pair with a rejected draw, so the reasons are one text.
+        """
         flat = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "placements"}
-        flat["rejected"] = list(self.rejected)
+        flat["rejected"] = _SEPARATOR.join(self.rejected)
         for field in dataclasses.fields(Placement):
             flat[field.name] = [getattr(p, field.name) for p in self.placements]
         return flat
@@ -152,7 +158,12 @@ class PairRecipe:
             for values in zip(*(flat[name] for name in names), strict=True)
         )
         own = {f.name: flat[f.name] for f in dataclasses.fields(cls) if f.name not in ("placements", "rejected")}
-        return cls(**own, placements=placements, rejected=tuple(flat["rejected"]))
+        return cls(**own, placements=placements, rejected=rejected_reasons(flat))
+
+
+def rejected_reasons(flat: dict[str, Any]) -> tuple[str, ...]:
+    """Return the reasons of rejected draws, in order, from ``PairRecipe.to_flat``'s dictionary."""
+    return tuple(flat["rejected"].split(_SEPARATOR)) if flat["rejected"] else ()
 
 
 def pair_key(kind: str, index: int) -> str:

@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from segswap.errors import InputError
 from segswap.files import NOT_ARRAYS, read_json, sha256, whole_file, write_json
 from segswap.images import decode_image, encode_jpeg
-from segswap.pairs.recipe import KINDS, PairSettings
+from segswap.pairs.recipe import KINDS, PairSettings, rejected_reasons
 from segswap.pairs.render import Labels, Pair, Photos, make_pair
 from segswap.pairs.style import StyleChoice, StyleStatistics, Stylist, draw_styles
 from segswap.progress import progress
@@ -123,7 +123,6 @@ _MANIFEST_TYPES = {
     "target_image_id": pa.int64(),
     "layout": pa.int32(),
     "annotation_id": pa.list_(pa.int64()),
-    "rejected": pa.list_(pa.string()),
 }
 
 
@@ -205,7 +204,7 @@ def write_set_manifest(shards: list[Path], output: str | os.PathLike, kind: str,
     entries, rejected, unreadable = [], Counter(), set()
     for tar in shards:
         table = read_shard_manifest(tar.with_suffix(".parquet"))
-        rejected.update(reason for row in table.column("rejected").to_pylist() for reason in row)
+        rejected.update(reason for row in table.select(["rejected"]).to_pylist() for reason in rejected_reasons(row))
         unreadable.update(json.loads(table.schema.metadata[b"unreadable"]))
         if not tar.is_file():
             raise InputError(f"{tar}: shard is missing though its manifest is there; run the workflow again")
