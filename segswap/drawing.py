@@ -175,18 +175,29 @@ def draw_correspondences(
     if a.shape[0] != b.shape[0]:
         raise ValueError(f"pictures of {a.shape[0]} and {b.shape[0]} rows side by side: expected one height")
     joined = contact_sheet([[a, b]], gap=gap, margin=0)
-    rows, columns = cells[:, 0], cells[:, 1]
-    starts = cell_centres(corr.shape[1:])[:, rows, columns]
-    ends = np.asarray(corr, float)[:, rows, columns]
     height, width_a, width_b = a.shape[0], a.shape[1], b.shape[1]
-    colours = rainbow(_stretched(starts.sum(0))) if colours is None else colours
     radius = max(3, round(height / 50))
-    visible = inside(ends)
-    for start, end, colour in zip(starts.T[visible], ends.T[visible], np.array(colours)[visible], strict=True):
-        first = start * (width_a, height)
-        last = end * (width_b, height) + (width_a + gap, 0)
-        _line(joined, first, last, tuple(int(v) for v in colour), radius)
+    for start, end, colour in correspondence_lines(cells, corr, colours):
+        _line(joined, start * (width_a, height), end * (width_b, height) + (width_a + gap, 0), colour, radius)
     return joined
+
+
+def correspondence_lines(
+    cells: np.ndarray, corr: np.ndarray, colours: Sequence[Colour] | None = None
+) -> list[tuple[np.ndarray, np.ndarray, Colour]]:
+    """Return the lines from cells of a to their places in b: normalised (x, y) in a, in b, and the colour.
+
+    Arguments as in ``draw_correspondences``.
+    """
+    starts = cell_centres(corr.shape[1:])[:, cells[:, 0], cells[:, 1]]
+    ends = np.asarray(corr, float)[:, cells[:, 0], cells[:, 1]]
+    colours = rainbow(_stretched(starts.sum(0))) if colours is None else colours
+    seen = inside(ends)
+    return [
+        (start, end, tuple(int(v) for v in colour))
+        for start, end, colour, shown in zip(starts.T, ends.T, colours, seen, strict=True)
+        if shown
+    ]
 
 
 def _stretched(values: np.ndarray) -> np.ndarray:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from html import escape
 
 _CSS = """
-:root { --ink: #1f2937; --soft: #6b7280; --line: #e5e7eb; --back: #ffffff; --card: #f9fafb; --accent: #c2410c; }
+:root { color-scheme: light dark; --ink: #1f2937; --soft: #5b6472; --line: #e5e7eb; --back: #ffffff; --card: #f9fafb;
+  --accent: #c2410c; --ours: #fff7ed; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e5e7eb; --soft: #a3abb8; --line: #374151; --back: #111827;
+  --card: #1f2937; --accent: #fb923c; --ours: #43260f; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 76rem; color: var(--ink); background: var(--back);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
@@ -19,7 +22,6 @@ article h2 { font-size: 1rem; font-family: ui-monospace, Menlo, Consolas, monosp
 img, svg { max-width: 100%; height: auto; }
 figure { margin: 0; }
 figcaption { color: var(--soft); font-size: .8rem; }
-.strip { display: flex; flex-wrap: wrap; gap: .5rem; }
 .wide { overflow-x: auto; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; margin: .75rem 0; font-size: .9rem; }
 dt { color: var(--soft); }
@@ -30,13 +32,16 @@ th, td { padding: .3rem .75rem; text-align: right; border-bottom: 1px solid var(
 th { font-weight: 600; vertical-align: bottom; }
 th:first-child, td:first-child, td.text, th.text { text-align: left; }
 thead th { border-bottom: 2px solid var(--ink); }
-tr.ours td { background: #fff7ed; }
+tr.ours td { background: var(--ours); }
 .note { color: var(--soft); font-size: .85rem; }
 details { margin: .5rem 0; }
 summary { cursor: pointer; }
 details li { overflow-wrap: anywhere; }
 pre { background: var(--card); border: 1px solid var(--line); border-radius: .4rem; padding: .75rem 1rem;
   overflow-x: auto; font-size: .8rem; line-height: 1.4; }
+:focus-visible { outline: 2px solid var(--accent); outline-offset: 3px; }
+kbd { font: .85em ui-monospace, Menlo, Consolas, monospace; border: 1px solid var(--line); border-radius: .25rem;
+  padding: 0 .3rem; background: var(--card); }
 @media (max-width: 40rem) { dl { grid-template-columns: 1fr; } dd { margin-bottom: .4rem; } }
 """
 
@@ -46,15 +51,17 @@ def style_sheet() -> str:
     return f"<style>{_CSS}</style>"
 
 
-def html_document(title: str, body: str) -> str:
+def html_document(title: str, body: str, css: str = "") -> str:
     """Return a whole HTML document.
 
     Args:
         title: plain text, escaped here.
         body: HTML, escaped where it was made.
+        css: rules of this document alone, after those of every page.
     """
+    own = f"\n<style>{css}</style>" if css else ""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n{style_sheet()}\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+        f"<title>{escape(title)}</title>\n{style_sheet()}{own}\n</head>\n<body>\n{body}\n</body>\n</html>\n"
     )

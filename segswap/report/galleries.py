@@ -6,6 +6,8 @@ Snakemake report; a contact sheet is one JPEG for a quick look.
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 from collections import Counter
 from html import escape
@@ -16,7 +18,6 @@ import numpy as np
 from segswap.drawing import (
     CYAN,
     contact_sheet,
-    data_uri,
     draw_correspondences,
     evenly_spread,
     fit_height,
@@ -27,17 +28,48 @@ from segswap.drawing import (
     write_picture,
 )
 from segswap.files import read_json, write_text
-from segswap.images import encode_jpeg
+from segswap.pairs.recipe import rejected_reasons
 from segswap.pairs.shards import PairSet, Sample
 from segswap.report.document import html_document
+from segswap.report.svg import embedded, lines, mask_tint, svg, used
 
-_SIDE = 192
+_SIDE = 240
 """Height of a gallery's pictures in pixels: 64 pairs stay below 8 MB."""
 
 _QUALITY = 80
 _LINES = 12
+_GAP = 8
 
-_TITLES = {"a.jpg": "source", "b.jpg": "target", "as.jpg": "source, restyled", "bs.jpg": "target, restyled"}
+_CSS = """
+figure svg { display: block; width: 100%; height: auto; }
+.pictures, .combinations { display: grid; gap: .5rem; margin-bottom: .5rem; }
+.pictures { grid-template-columns: repeat(auto-fill, minmax(min(11rem, 40%), 1fr)); }
+.combinations { grid-template-columns: repeat(auto-fill, minmax(min(28rem, 100%), 1fr)); }
+.contour { fill: none; stroke: #00bedc; stroke-width: 1.5; filter: drop-shadow(0 0 1px #000); }
+.lines path { stroke-width: 1.5; }
+.lines circle { stroke: #1f2937; }
+body:has(#labels:not(:checked)) .label { display: none; }
+.controls { position: sticky; top: 0; padding: .4rem 0; background: var(--back); z-index: 1; }
+article { scroll-margin-top: 3rem; }
+"""
+
+_CONTROLS = """<p class="controls"><label><input type="checkbox" id="labels" checked> draw the labels</label>
+<span class="note">(keys: <kbd>j</kbd> next pair, <kbd>k</kbd> the one before, <kbd>r</kbd> its recipe,
+<kbd>l</kbd> labels)</span></p>"""
+
+_KEYS = """
+const pairs = [...document.querySelectorAll('article')];
+document.addEventListener('keydown', event => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const at = pairs.indexOf(document.activeElement.closest('article'));
+  const next = {j: at + 1, k: at - 1}[event.key];
+  if (next !== undefined && pairs[next]) { pairs[next].focus(); pairs[next].scrollIntoView(); }
+  if (event.key === 'r' && at >= 0) pairs[at].querySelector('details').toggleAttribute('open');
+  if (event.key === 'l') document.getElementById('labels').click();
+});
+"""
+
+_TITLES = {"a.jpg": "source", "b.jpg": "target", "as.jpg": "restyled source", "bs.jpg": "restyled target"}
 
 
 def _lines_picture(sample: Sample, side: int) -> np.ndarray:
@@ -86,7 +118,7 @@ def describe_sample(sample: Sample) -> dict[str, str]:
     for side, title in (("a", "source style"), ("b", "target style")):
         if record[f"style_{side}"]:
             facts[title] = f"{record[f'style_{side}']}, strength {record[f'strength_{side}']:.2f}"
-    facts["rejected draws"] = _counted(Counter(record["rejected"]))
+    facts["rejected draws"] = _counted(Counter(rejected_reasons(record)))
     return facts
 
 
@@ -116,20 +148,50 @@ def _fact_list(facts: dict[str, str]) -> str:
     return "<dl>" + "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in facts.items()) + "</dl>"
 
 
-def _figure(title: str, picture: np.ndarray) -> str:
-    uri = data_uri(encode_jpeg(picture, _QUALITY), "image/jpeg")
-    height, width = picture.shape[:2]
-    return (
-        f'<figure><img src="{uri}" width="{width}" height="{height}" alt="{escape(title)}" loading="lazy">'
-        f"<figcaption>{escape(title)}</figcaption></figure>"
+def _figure(title: str, picture: str) -> str:
+    return f"<figure>{picture}<figcaption>{escape(title)}</figcaption></figure>"
+
+
+def _figures(sample: Sample) -> str:
+    """Return the views of a pair: its pictures, the masks over them, correspondences in every choice of style."""
+    key, labels = sample.key, sample.labels
+    pictures = {name: fit_height(picture, _SIDE) for name, picture in sample.pictures.items()}
+    sizes = {name: (picture.shape[1], picture.shape[0]) for name, picture in pictures.items()}
+
+    def identity(name: str) -> str:
+        return f"{key}.{name}"
+
+    plain = [
+        _figure(_TITLES[name], svg(*sizes[name], _TITLES[name], embedded(picture, identity(name), _QUALITY)))
+        for name, picture in pictures.items()
+    ]
+    for name, mask in (("a.jpg", labels.mask_a), ("b.jpg", labels.mask_b)):
+        title = f"{_TITLES[name]}, mask"
+        body = f'{used(identity(name))}<g class="label">{mask_tint(mask, *sizes[name])}</g>'
+        plain.append(_figure(title, svg(*sizes[name], title, body)))
+    width = sizes["a.jpg"][0] + _GAP + sizes["b.jpg"][0]
+    drawn = lines(
+        identity("lines"), spread_cells(labels.mask_a, _LINES), labels.corr_a, sizes["a.jpg"], sizes["b.jpg"], _GAP
     )
+    joined = []
+    for first, second in itertools.product(*([n for n in pictures if n.startswith(side)] for side in "ab")):
+        title = f"{_TITLES[first]} to {_TITLES[second]}"
+        # The lines are the same in every choice of style: drawn once, shown again.
+        both = used(identity(first)) + used(identity(second), sizes["a.jpg"][0] + _GAP)
+        body = f'{both}<g class="label">{used(identity("lines")) if joined else drawn}</g>'
+        joined.append(_figure(title, svg(width, _SIDE, title, body)))
+    return f'<div class="pictures">{"".join(plain)}</div><div class="combinations">{"".join(joined)}</div>'
 
 
 def _article(sample: Sample) -> str:
-    figures = "".join(_figure(title, picture) for title, picture in sample_pictures(sample, _SIDE).items())
+    facts = describe_sample(sample)
+    shown = ", ".join(f"{title} {facts.pop(title)}" for title in ("photos", "masks"))
+    record = json.dumps(sample.record, indent=1, sort_keys=True)
+    key = escape(sample.key)
     return (
-        f'<article id="{escape(sample.key)}"><h2>{escape(sample.key)}</h2>'
-        f'<div class="strip">{figures}</div>{_fact_list(describe_sample(sample))}</article>'
+        f'<article id="{key}" tabindex="-1"><h2><a href="#{key}">{key}</a></h2><p class="note">{escape(shown)}</p>'
+        f"{_figures(sample)}<details><summary>Recipe</summary>{_fact_list(facts)}<pre>{escape(record)}</pre></details>"
+        "</article>"
     )
 
 
@@ -151,14 +213,16 @@ def write_gallery(manifest: str | os.PathLike, output: str | os.PathLike, count:
     title = f"Pairs: {describe_set(content)['kind']}"
     body = [
         f"<header><h1>{escape(title)}</h1>",
-        "<p>Source photo, target with the source's object blended in, both restyled, and the labels: masks and "
-        "correspondences of masked cells.</p>",
+        "<p>Source photo, target with the source's object blended in, both restyled, and the labels: masks, and "
+        "correspondences of masked cells, in every choice of style that training makes.</p>",
         _fact_list({**describe_set(content), "shown here": f"{len(shown):,}, spread evenly over the set"}),
         named,
         "</header>",
+        _CONTROLS,
         *(_article(pairs.sample(position)) for position in shown),
+        f"<script>{_KEYS}</script>",
     ]
-    write_text(output, html_document(title, "\n".join(body)))
+    write_text(output, html_document(title, "\n".join(body), _CSS))
 
 
 def gallery_sheet(manifest: str | os.PathLike, output_jpg: str | os.PathLike, count: int) -> None:

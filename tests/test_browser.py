@@ -1,0 +1,180 @@
+"""Pages as a browser shows them: everything loads, nothing is said on the console, keys work, light and dark."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from segswap.drawing import write_picture
+from segswap.images import decode_image
+from segswap.report.galleries import write_gallery
+from segswap.report.page import write_page
+
+SCHEMES = ("light", "dark")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium; tests skip where none is installed."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not chromium:
+        pytest.skip("no Chromium on this machine: install it (Debian: apt-get install chromium) to run this test")
+    with sync_playwright() as playwright:
+        # Containers run as root, where Chromium's sandbox cannot start.
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def show(browser) -> Iterator[Callable[..., Page]]:
+    """A function that opens a file, offline, in a colour scheme and width; at the end nothing may have gone wrong."""
+    said, contexts = [], []
+
+    def opened(path: Path, scheme: str = "light", width: int = 1280) -> Page:
+        context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900}, offline=True)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("requestfailed", lambda request: said.append(f"failed: {request.url[:80]}"))
+        page.goto(path.as_uri())
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert said == []
+
+
+@pytest.fixture(scope="module", params=["1obj", "2obj"])
+def gallery(request, tiny_world, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("gallery") / f"{request.param}.html"
+    write_gallery(tiny_world.pairs[request.param], path, 6)
+    return path
+
+
+def brightness(page: Page) -> float:
+    """Return the mean grey level of the page's own background."""
+    colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    return float(np.mean([int(value) for value in colour[4:-1].split(",")]))
+
+
+def contrast(page: Page, selector: str) -> float:
+    """Return the contrast ratio (WCAG 2) of an element's text on the page's background."""
+
+    def luminance(colour: str) -> float:
+        shares = np.array([int(value) for value in colour[4:-1].split(",")]) / 255
+        linear = np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
+        return float(linear @ (0.2126, 0.7152, 0.0722))
+
+    text = page.evaluate("name => getComputedStyle(document.querySelector(name)).color", selector)
+    back = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    low, high = sorted((luminance(text), luminance(back)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_every_picture_of_a_gallery_loads_and_shows_something(show, gallery, scheme):
+    page = show(gallery, scheme)
+    unloaded = page.evaluate(
+        """async () => {
+            const failed = [];
+            for (const image of document.querySelectorAll('image, img')) {
+                const copy = new Image();
+                copy.src = image.getAttribute('href') ?? image.src;
+                await copy.decode().catch(() => failed.push(image.id || 'tint'));
+                if (!copy.naturalWidth) failed.push(image.id || 'tint');
+            }
+            return failed;
+        }"""
+    )
+    assert unloaded == []
+    views = page.locator("article:first-of-type figure svg")
+    assert views.count() == 10
+    for number in range(10):
+        # What is on the screen, so also what is shown by reference.
+        picture = decode_image(views.nth(number).screenshot())
+        assert picture.std() > 10, f"view {number} shows one colour"
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_gallery_is_light_or_dark_and_readable_in_both(show, gallery, scheme):
+    page = show(gallery, scheme)
+    assert (brightness(page) > 128) == (scheme == "light")
+    for selector in ("h1", "dt", "dd", "article h2 a", "figcaption", ".note", "summary"):
+        assert contrast(page, selector) >= 4.5, selector
+
+
+def test_keys_move_between_pairs_open_recipes_and_hide_labels(show, gallery):
+    page = show(gallery)
+
+    def focused() -> str:
+        return page.evaluate("document.activeElement.id")
+
+    keys = page.locator("article").evaluate_all("articles => articles.map(article => article.id)")
+    page.keyboard.press("j")
+    assert focused() == keys[0]
+    page.keyboard.press("j")
+    assert focused() == keys[1]
+    assert page.locator("article").nth(1).bounding_box()["y"] < 200
+    page.keyboard.press("k")
+    page.keyboard.press("k")
+    assert focused() == keys[0]
+
+    recipe = page.locator("article").nth(0).locator("pre")
+    assert not recipe.is_visible()
+    page.keyboard.press("r")
+    assert recipe.is_visible() and '"source_image_id"' in recipe.inner_text()
+    page.keyboard.press("r")
+    assert not recipe.is_visible()
+
+    lines = page.locator("article").nth(0).locator(".label").last
+    assert lines.is_visible()
+    before = lines.locator("..").screenshot()
+    page.keyboard.press("l")
+    assert not lines.is_visible()
+    assert page.locator("article").nth(0).locator("svg").last.screenshot() != before
+    page.keyboard.press("l")
+    assert lines.is_visible()
+
+
+def test_a_gallery_can_be_used_with_tab_and_space_alone(show, gallery):
+    page = show(gallery)
+    reached = set()
+    for _ in range(8):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.tagName"))
+        if page.evaluate("document.activeElement.tagName") == "SUMMARY":
+            page.keyboard.press("Enter")
+    assert {"INPUT", "A", "SUMMARY"} <= reached
+    assert page.locator("article details[open]").count() > 0
+
+
+@pytest.mark.parametrize("width", [360, 800, 1600])
+def test_a_gallery_fits_any_window(show, gallery, width):
+    page = show(gallery, width=width)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_report_page_is_readable_light_and_dark(show, tiny_world, tmp_path, scheme):
+    write_picture(tmp_path / "b.png", np.full((20, 30, 3), 90, np.uint8))
+    write_page(
+        tmp_path / "page.html",
+        "A run",
+        config={"run": "tiny"},
+        pictures={"brueghel": tmp_path / "b.png"},
+        objects={"train": tiny_world.problems},
+        pair_sets={"train, 1obj": tiny_world.pairs["1obj"]},
+    )
+    page = show(tmp_path / "page.html", scheme)
+    assert (brightness(page) > 128) == (scheme == "light")
+    for selector in ("h1", "h2", "td", "nav a", "summary"):
+        assert contrast(page, selector) >= 4.5, selector
+    assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
