@@ -187,14 +187,16 @@ def test_pair_is_the_same_in_any_order_and_with_any_photos_read_before(tiny_worl
 # Content of a world of noise: every place looks different from every other
 
 
-def blob(x: float, y: float, radius: float) -> list[float]:
+def blob(x: float, y: float, radius: float, square: float = 1) -> list[float]:
+    """Return a disc as a polygon, or, with a power below 1, a square with rounded corners."""
     angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-    return np.stack([x + radius * np.cos(angle), y + radius * np.sin(angle)], 1).ravel().tolist()
+    sides = (np.sign(side) * np.abs(side) ** square for side in (np.cos(angle), np.sin(angle)))
+    return (np.stack(list(sides), 1) * radius + (x, y)).ravel().tolist()
 
 
 @pytest.fixture(scope="module")
 def noise_photos(make_table, tmp_path_factory):
-    """Photos of smooth noise, 240 x 200 pixels, each with two discs of categories of its own."""
+    """Photos of smooth noise, 240 x 200 pixels, each with a disc and a rounded square of categories of their own."""
     folder = tmp_path_factory.mktemp("noise")
     objects = []
     for number in range(1, 7):
@@ -202,7 +204,7 @@ def noise_photos(make_table, tmp_path_factory):
         grain = cv2.GaussianBlur(grain, (0, 0), 2.0)
         picture = np.clip(128 + 30 * grain / grain.std(), 0, 255).astype(np.uint8)
         Image.fromarray(picture).save(folder / f"{number}.png")
-        objects += [(number, 2 * number, blob(70, 100, 45)), (number, 2 * number + 1, blob(175, 90, 40))]
+        objects += [(number, 2 * number, blob(70, 100, 45)), (number, 2 * number + 1, blob(175, 90, 40, 0.3))]
     return Photos(make_table(objects, (240, 200)), folder)
 
 
@@ -238,32 +240,70 @@ def displacement(expected: np.ndarray, shown: np.ndarray, point: np.ndarray) -> 
     return np.array([column - 12, row - 12]), float(likeness.max())
 
 
-@pytest.mark.parametrize(("kind", "crop"), [("1obj", False), ("1obj", True), ("2obj", False)])
-def test_following_the_map_of_a_lands_on_the_same_content_in_b(noise_photos, kind, crop):
-    size, checked = NOISE_SETTINGS.size, 0
-    for index in range(16):
-        pair = make_pair(noise_photos, NOISE_SETTINGS, 1, kind, index)
-        if pair.recipe.crop != crop:
-            continue
+def recipes_of_all_kinds(photos: Photos, count: int):
+    """Yield pairs of settings drawn at random around the published ones: small objects, and some that fill the target."""
+    for number in range(count):
+        rng = generator(number, "settings")
+        settings = dataclasses.replace(
+            NOISE_SETTINGS,
+            dilation=int(rng.integers(0, 8)),
+            stretch=(float(rng.uniform(0.6, 0.9)), 1.0),
+            # Every fourth object is not turned: flat sides lie along the edges of the target.
+            rotation=float(rng.uniform(5, 40)) * (number % 4 > 0),
+            fit_min=dict.fromkeys(("1obj", "2obj"), min(1.0, float(rng.uniform(0.4, 1.3)))),
+        )
+        yield make_pair(photos, settings, number, ("1obj", "2obj")[number % 2], number)
+
+
+@pytest.mark.parametrize("back", [False, True], ids=["a to b", "b to a"])
+def test_following_a_map_lands_on_the_same_content(noise_photos, back):
+    """From each masked cell, in the picture with the pasted object; up to the edges of both pictures."""
+    size, distances, at_edges, cropped = NOISE_SETTINGS.size, [], 0, 0
+    for pair in recipes_of_all_kinds(noise_photos, 60):
         labels = pair.geometry.labels
-        for mask in pair.geometry.masks:
-            cells = np.argwhere((labels.mask_a > 0.5) & (mask_to_cells(mask / np.float32(255)) > 0.99))
+        own, corr = (labels.mask_b, labels.corr_b) if back else (labels.mask_a, labels.corr_a)
+        for mask, placed in zip(pair.geometry.masks, pair.geometry.matrices, strict=True):
+            alpha = warp_image(mask, placed, (size, size), cv2.BORDER_CONSTANT) if back else mask
+            cells = np.argwhere((own > 0.5) & (mask_to_cells(alpha / np.float32(255)) > 0.99))
             if len(cells) < 4:
                 continue
-            matrix = matrix_of_labels(labels.corr_a, cells, size)
+            # The labels alone say where the content of a should be seen in b.
+            matrix = matrix_of_labels(corr, cells, size)
+            matrix = np.linalg.inv(matrix) if back else matrix
             expected = warp_image(pair.a, matrix, (size, size), cv2.BORDER_REFLECT)
             pasted = warp_image(mask, matrix, (size, size), cv2.BORDER_CONSTANT)
-            # OpenCV takes gradients of the source from three pixels inside the mask on.
+            # Gradients of the source are taken from three pixels inside the mask on; at the target's edges as well.
             whole = cv2.erode(pasted, np.ones((17 + 6, 17 + 6), np.uint8), borderValue=0) > 250
             for row, column in cells:
-                point = labels.corr_a[:, row, column] * size
-                if not whole[tuple(point[::-1].astype(int))]:
+                point = (np.array([column, row]) + 0.5) * 16 if back else corr[:, row, column] * size
+                # At an edge the patch beside it is looked at.
+                centre = np.clip(point, 14, size - 15)
+                if not whole[tuple(centre[::-1].astype(int))]:
                     continue
-                shift, likeness = displacement(expected, pair.b, point)
-                assert np.abs(shift).max() <= 1, f"pair {index}, cell {row, column}: content is {shift} px away"
-                assert likeness > 0.7
-                checked += 1
-    assert checked > 30
+                shift, likeness = displacement(expected, pair.b, centre)
+                where = f"{pair.recipe.key}, cell {row}, {column}"
+                # Half a cell is 8 pixels. Blending adds a smooth ramp, which may move the best place by a pixel or two.
+                assert np.abs(shift).max() <= 2, f"{where}: the content is {shift} pixels away"
+                assert likeness > 0.7, where
+                distances.append(np.abs(shift).max())
+                at_edges += min(*point, *(size - point)) < 12
+                cropped += pair.recipe.crop
+    assert len(distances) > 1000
+    assert np.mean(distances) < 0.1
+    assert min(at_edges, cropped) > 10
+
+
+def test_objects_turn_as_the_recipe_says_to_both_sides(noise_photos):
+    """What the labels of a pair say of its rotation: the image of a's x axis."""
+    signs = []
+    for pair in recipes_of_all_kinds(noise_photos, 60):
+        for mask, placement in zip(pair.geometry.masks, pair.recipe.placements, strict=True):
+            own = (pair.geometry.labels.mask_a > 0) & (mask_to_cells(mask / np.float32(255)) > 0.5)
+            cells = np.argwhere(own)
+            right = matrix_of_labels(pair.geometry.labels.corr_a, cells, NOISE_SETTINGS.size)[:2, 0]
+            assert math.degrees(math.atan2(-right[1], right[0])) == pytest.approx(placement.angle, abs=0.01)
+            signs.append(np.sign(placement.angle))
+    assert min(signs.count(1), signs.count(-1)) > 15
 
 
 def test_source_picture_is_the_photo_cut_at_the_object(noise_photos):
