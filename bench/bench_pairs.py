@@ -3,6 +3,7 @@
     python bench/bench_pairs.py                        # without style
     python bench/bench_pairs.py --adain                # with AdaIN as well (many seconds a pair)
     python bench/bench_pairs.py --photos IMAGES --annotations COCO.json
+    python bench/bench_pairs.py --processes 2          # only: growth with processes, and memory of shards
 
 Both make the same pairs from 640 x 480 photos, at the same size, rejected draws included. The plain way is what is
 written down most easily: PIL decodes, the mask grows by 20 rounds of a generic binary dilation, photo and mask are
@@ -18,11 +19,14 @@ import copy
 import dataclasses
 import io
 import json
+import resource
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -228,6 +232,70 @@ def compare_blending(photos: Photos, side: int, rounds: int = 20) -> None:
     print(f"blend of {side} pixels: ratio {seconds['plain'] / seconds['ours']:.1f}", flush=True)
 
 
+def write_some(
+    folder: Path, images: Path, kind: str, indices: range, style: tuple[AdaIN, Path, StyleStatistics] | None = None
+) -> float:
+    """Write a shard as a job does, one thread; return the largest memory of this process so far in GB."""
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    photos = Photos(ObjectTable.read(folder / "t.parquet"), images)
+    tar = folder / f"{kind}-{indices.start}-{indices.stop}.tar"
+    shards.write_shard(
+        photos,
+        PUBLISHED,
+        style[0] if style else None,
+        style[2] if style else None,
+        (SEED, kind),
+        indices,
+        tar,
+        tar.with_suffix(".parquet"),
+        QUALITY,
+        0.05,
+    )
+    tar.unlink()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+def compare_processes(folder: Path, images: Path, count: int, processes: int, rounds: int = 3) -> None:
+    """Print how many times as many pairs several processes make as one; they take turns, one job a process."""
+    rates: dict[int, list[float]] = {1: [], processes: []}
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        # Modules are loaded before anything is timed.
+        list(pool.map(partial(write_some, folder, images, "1obj"), [range(n, n + 1) for n in range(4 * processes)]))
+        for number in range(rounds):
+            for running in rates:
+                jobs = [range(k * count, (k + 1) * count) for k in range(running)]
+                started = time.perf_counter()
+                list(pool.map(partial(write_some, folder, images, KINDS[number % 2]), jobs))
+                rates[running].append(running * count / (time.perf_counter() - started))
+    ratios = [many / one for one, many in zip(rates[1], rates[processes], strict=True)]
+    print(f"{processes} processes: {', '.join(f'{ratio:.2f}' for ratio in ratios)} times the pairs of one", flush=True)
+
+
+def compare_memory(folder: Path, images: Path, counts: tuple[int, ...]) -> None:
+    """Print the largest memory of jobs that make shards of several sizes, each in a process of its own."""
+    for kind in KINDS:
+        for count in counts:
+            with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+                peak = pool.submit(write_some, folder, images, kind, range(count)).result()
+            print(f"memory of a shard of {count} pairs, {kind}: {peak:.2f} GB", flush=True)
+
+
+def compare_memory_of_adain(folder: Path, images: Path, counts: tuple[int, ...]) -> None:
+    """Print the largest memory of jobs that restyle with AdaIN."""
+    for count in counts:
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            peak = pool.submit(write_some_with_adain, folder, images, count).result()
+        print(f"memory of a shard of {count} pairs with AdaIN: {peak:.2f} GB", flush=True)
+
+
+def write_some_with_adain(folder: Path, images: Path, count: int) -> float:
+    """Write a shard with AdaIN of random weights; return the largest memory so far in GB."""
+    adain = AdaIN().eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    statistics = StyleStatistics(("any",), np.ones((1, 2, 512), np.float32))
+    return write_some(folder, images, "1obj", range(count), (adain, folder, statistics))
+
+
 def report(name: str, seconds: dict[str, float], pairs: int) -> None:
     """Print pairs per second of both ways and their ratio."""
     rates = {way: pairs / value for way, value in seconds.items()}
@@ -295,6 +363,7 @@ def main() -> None:
     parser.add_argument("--annotations", type=Path, help="their COCO annotations")
     parser.add_argument("--pairs", type=int, default=60, help="pairs of each kind (default: %(default)s)")
     parser.add_argument("--adain", type=int, nargs="?", const=4, default=0, help="pairs of each kind with AdaIN")
+    parser.add_argument("--processes", type=int, default=0, help="compare this many processes with one, and memory")
     args = parser.parse_args()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
@@ -306,6 +375,11 @@ def main() -> None:
         build_object_table(
             annotations, images, folder / "t.parquet", folder / "p.json", ObjectSettings(0.002, 0.9, 0.05)
         )
+        if args.processes:
+            compare_processes(folder, images, 3 * args.pairs, args.processes)
+            compare_memory(folder, images, (60, 1000))
+            compare_memory_of_adain(folder, images, (2, 8))
+            return
         photos = Photos(ObjectTable.read(folder / "t.parquet"), images)
         # Photos are read anew for each pair, as in a large set.
         photos._read = photos._read_photo

@@ -32,11 +32,11 @@ def scaled(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     }
 
 
-def build(states: dict[str, dict[str, torch.Tensor]], folder) -> AdaIN:
+def build(states: dict[str, dict[str, torch.Tensor]], folder, precision: str = "auto") -> AdaIN:
     """Load a network through weight files, as a user does."""
     for part, state in states.items():
         torch.save(state, folder / f"{part}.pth")
-    return load_stylist("adain", folder / "vgg.pth", folder / "decoder.pth")
+    return load_stylist("adain", folder / "vgg.pth", folder / "decoder.pth", "cpu", precision)
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +131,76 @@ def test_pictures_come_back_at_their_own_size(small_inside, lively):
     picture = np.full((50, 75, 3), 128, np.uint8)
     (restyled,) = lively.stylise([picture], [lively.statistics(picture)], [0.5])
     assert restyled.shape == picture.shape
+
+
+def test_a_picture_does_not_depend_on_the_batch_that_it_is_in(small_inside, lively, golden, monkeypatch):
+    """Batches are filled up: alone, first, or in the rest, a picture has the same bytes."""
+    content, style = (to_picture(golden["lively"][name]) for name in ("content", "style"))
+    monkeypatch.setattr(AdaIN, "pictures_at_once", 4)
+    pictures = [content // (n + 1) for n in range(6)]
+    styles, strengths = [lively.statistics(style)] * 6, list(np.linspace(0, 1, 6))
+    together = lively.stylise(pictures, styles, strengths)
+    assert len(together) == 6
+    for n in range(6):
+        (alone,) = lively.stylise(pictures[n : n + 1], styles[:1], strengths[n : n + 1])
+        np.testing.assert_array_equal(together[n], alone)
+
+
+# Number formats
+
+
+@pytest.fixture
+def in_precision(states, tmp_path):
+    """A function that loads the lively network with convolutions in a number format."""
+
+    def load(precision: str) -> AdaIN:
+        return build({part: scaled(state) for part, state in states.items()}, tmp_path, precision)
+
+    return load
+
+
+@pytest.mark.parametrize(("precision", "mean", "largest"), [("float16", 0.2, 2), ("bfloat16", 1, 12)])
+def test_lower_precision_changes_pictures_by_few_grey_levels(
+    small_inside, lively, in_precision, golden, precision, mean, largest
+):
+    content, style = (to_picture(golden["lively"][name]) for name in ("content", "style"))
+    statistics = [lively.statistics(style)] * 3
+    exact = np.stack(lively.stylise([content] * 3, statistics, STRENGTHS)).astype(int)
+    model = in_precision(precision)
+    assert model.description == f"adain {precision} cpu"
+    found = np.stack(model.stylise([content] * 3, statistics, STRENGTHS))
+    difference = np.abs(found - exact)
+    assert 0 < difference.mean() < mean
+    assert difference.max() <= largest
+
+
+def test_statistics_are_always_computed_in_float32(small_inside, lively, in_precision, golden):
+    style = to_picture(golden["lively"]["style"])
+    np.testing.assert_array_equal(in_precision("bfloat16").statistics(style), lively.statistics(style))
+
+
+def test_on_a_cpu_the_precision_is_float32_unless_told_otherwise(in_precision):
+    assert in_precision("auto").precision == "float32"
+
+
+def test_unknown_precision_is_an_error_that_lists_the_known(in_precision):
+    with pytest.raises(InputError, match=r"style\.precision 'half': expected one of auto, float32, float16, bfloat16"):
+        in_precision("half")
+
+
+def test_number_out_of_range_is_an_error_that_names_the_remedy(small_inside, states, tmp_path, golden):
+    """Activations of a million: fine in float32, infinite in float16."""
+    state = {part: scaled(state) for part, state in states.items()}
+    state["vgg"]["2.weight"] *= 1e6
+    content = to_picture(golden["lively"]["content"])
+    for precision in ("float32", "float16"):
+        model = build(state, tmp_path, precision)
+        statistics = [np.stack([np.zeros(512, np.float32), np.ones(512, np.float32)])]
+        if precision == "float32":
+            model.stylise([content], statistics, [1.0])
+        else:
+            with pytest.raises(InputError, match=r"style\.precision float16.*choose float32"):
+                model.stylise([content], statistics, [1.0])
 
 
 # Weight files

@@ -241,7 +241,7 @@ def displacement(expected: np.ndarray, shown: np.ndarray, point: np.ndarray) -> 
 
 
 def recipes_of_all_kinds(photos: Photos, count: int):
-    """Yield pairs of settings drawn at random around the published ones: small objects, and some that fill the target."""
+    """Yield pairs of settings drawn at random around the published ones; some objects fill the target."""
     for number in range(count):
         rng = generator(number, "settings")
         settings = dataclasses.replace(

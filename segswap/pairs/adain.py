@@ -13,11 +13,17 @@ import numpy as np
 import torch
 from torch import nn
 
+from segswap.errors import InputError
 from segswap.images import resize
+from segswap.pairs.style import PRECISIONS
 from segswap.weights import load_by_name, read_state_dict
 
 _SHORTER_SIDE = 512
 """Content and style are resized to this shorter side (published)."""
+
+_GPU_BATCH = 16
+"""Pictures restyled at once on a GPU; a smaller last batch is filled up, so that a picture's bytes do not depend on the
+batch that it is in."""
 
 _LAYERS_IN_FILE = 53
 """Children of the network in ``vgg_normalised.pth``, which goes on to relu5_4."""
@@ -67,18 +73,35 @@ def exchange_statistics(features: torch.Tensor, style: torch.Tensor) -> torch.Te
 class AdaIN(nn.Module):
     """Encoder and decoder with the ``Stylist`` interface of ``segswap.pairs.style``."""
 
-    def __init__(self) -> None:
+    def __init__(self, precision: str = "float32") -> None:
+        """Build the networks, weights not loaded.
+
+        Args:
+            precision: of the convolutions when pictures are restyled, one of ``PRECISIONS`` but ``auto``.
+        """
         super().__init__()
         self.vgg, self.decoder = _vgg(), _decoder()
+        self.precision = precision
 
     @classmethod
-    def load(cls, vgg: str | os.PathLike, decoder: str | os.PathLike, device: str) -> AdaIN:
+    def load(
+        cls, vgg: str | os.PathLike, decoder: str | os.PathLike, device: str | torch.device, precision: str = "auto"
+    ) -> AdaIN:
         """Load the public weight files; entries of VGG beyond relu4_1 are dropped.
+
+        Args:
+            vgg, decoder: the files.
+            device: torch device.
+            precision: one of ``PRECISIONS``; ``auto`` is ``float32`` on a CPU and ``float16`` on a GPU.
 
         Raises:
             InputError: when a file is missing or its entries do not fit; the message lists them.
         """
-        model = cls()
+        if precision not in PRECISIONS:
+            raise InputError(f"style.precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
+        if precision == "auto":
+            precision = "float32" if torch.device(device).type == "cpu" else "float16"
+        model = cls(precision)
         state = read_state_dict(vgg)
         beyond = {str(layer) for layer in range(len(model.vgg), _LAYERS_IN_FILE)}
         kept = {key: value for key, value in state.items() if key.split(".")[0] not in beyond}
@@ -101,22 +124,37 @@ class AdaIN(nn.Module):
         batch = torch.stack(tensors).to(self._device).permute(0, 3, 1, 2)
         return batch.to(torch.float32, memory_format=torch.channels_last) / 255
 
+    @property
+    def pictures_at_once(self) -> int:
+        """On a CPU one picture fills the caches, and several at once are slower than one by one."""
+        return 1 if self._device.type == "cpu" else _GPU_BATCH
+
+    @property
+    def description(self) -> str:
+        """What made the restyled pictures, for their provenance."""
+        return f"adain {self.precision} {self._device.type}"
+
     @torch.inference_mode()
     def statistics(self, image: np.ndarray) -> np.ndarray:
-        """Return the means and deviations of a style image at relu4_1, float32 (2, 512)."""
+        """Return the means and deviations of a style image at relu4_1, float32 (2, 512), computed in float32."""
         return channel_statistics(self.vgg(self._batch([image])))[0].cpu().numpy()
 
     @torch.inference_mode()
     def stylise(
         self, images: Sequence[np.ndarray], statistics: Sequence[np.ndarray], strengths: Sequence[float]
     ) -> list[np.ndarray]:
-        """Restyle pictures of one size; each comes back at its own size, RGB uint8."""
-        # A GPU takes all at once; on a CPU one picture fills the caches, and several are slower than one by one.
-        step = 1 if self._device.type == "cpu" else len(images)
+        """Restyle pictures of one size; each comes back at its own size, RGB uint8.
+
+        Raises:
+            InputError: when a number leaves the range of the precision.
+        """
+        step = self.pictures_at_once
         restyled: list[np.ndarray] = []
         for start in range(0, len(images), step):
-            some = slice(start, start + step)
-            restyled += self._restyle(images[some], statistics[some], strengths[some])
+            # Filled up with the last picture.
+            some = [min(n, len(images) - 1) for n in range(start, start + step)]
+            made = self._restyle([images[n] for n in some], [statistics[n] for n in some], [strengths[n] for n in some])
+            restyled += made[: len(images) - start]
         return [resize(new, image.shape[1::-1]) for new, image in zip(restyled, images, strict=True)]
 
     def _restyle(
@@ -124,7 +162,12 @@ class AdaIN(nn.Module):
     ) -> list[np.ndarray]:
         style = torch.from_numpy(np.stack(statistics)).to(self._device)
         strength = torch.tensor(strengths, dtype=torch.float32, device=self._device)[:, None, None, None]
-        content = self.vgg(self._batch(images))
-        mixed = strength * exchange_statistics(content, style) + (1 - strength) * content
-        output = self.decoder(mixed).clamp(0, 1).mul(255).round().to(torch.uint8)
-        return list(output.permute(0, 2, 3, 1).cpu().numpy())
+        dtype = getattr(torch, self.precision)
+        # Only the convolutions run in the lower precision: means and variances need all digits.
+        with torch.autocast(self._device.type, dtype, enabled=dtype != torch.float32):
+            content = self.vgg(self._batch(images)).float()
+            mixed = strength * exchange_statistics(content, style) + (1 - strength) * content
+            output = self.decoder(mixed).float()
+        if not torch.isfinite(output).all():
+            raise InputError(f"style.precision {self.precision}: a number of AdaIN leaves its range; choose float32")
+        return list(output.clamp(0, 1).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())

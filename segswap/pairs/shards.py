@@ -146,7 +146,8 @@ def write_shard(
     """Render the pairs of a range of indices into one tar file and its Parquet manifest.
 
     The manifest has one row per pair: the recipe, style, label sums, and of each member its data's offset
-    and size in the tar. Its metadata names the unreadable photos that were drawn.
+    and size in the tar. Its metadata names the unreadable photos that were drawn
+    and says what restyled the pictures.
 
     Args:
         address: (seed, kind); with an index, the address of a pair.
@@ -185,7 +186,11 @@ def write_shard(
                     row[f"size_{name}"] = len(data)
                 rows.append(row)
         table = _manifest_table(rows).replace_schema_metadata(
-            {"shard": Path(tar_path).name, "unreadable": json.dumps(sorted(photos.unreadable.values()))}
+            {
+                "shard": Path(tar_path).name,
+                "style": stylist.description if stylist else "none",
+                "unreadable": json.dumps(sorted(photos.unreadable.values())),
+            }
         )
         with whole_file(manifest_path) as temporary_manifest:
             pq.write_table(table, temporary_manifest, compression="zstd")

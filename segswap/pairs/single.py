@@ -61,7 +61,7 @@ def open_source(config: dict[str, Any], split: str, device: str = "auto") -> Pai
     return PairSource(
         Photos(ObjectTable.read(table), config["objects"][split]["images"]),
         PairSettings(**{name: value for name, value in config["pairs"].items() if name in names}),
-        load_stylist(style["method"], style["vgg"], style["decoder"], device),
+        load_stylist(style["method"], style["vgg"], style["decoder"], device, style["precision"]),
         StyleStatistics.read(statistics) if style["method"] != "none" else None,
         config["seed"],
         config["pairs"]["jpeg_quality"],

@@ -26,6 +26,9 @@ from segswap.randomness import generator
 
 METHODS = ("adain", "reinhard", "none")
 
+PRECISIONS = ("auto", "float32", "float16", "bfloat16")
+"""Of AdaIN's convolutions."""
+
 
 @dataclasses.dataclass(frozen=True)
 class StyleChoice:
@@ -38,10 +41,13 @@ class StyleChoice:
 class Stylist(Protocol):
     """A restyling method.
 
-    ``statistics(image)`` gives the mean and deviation of a style image, float32 (2, C);
-    ``stylise(images, statistics, strengths)`` restyles RGB uint8 (H, W, 3) pictures, each with its own
-    statistics (2, C) and strength.
+    ``description`` says in a word or three what made the pictures; ``statistics(image)`` gives the mean and deviation
+    of a style image, float32 (2, C); ``stylise(images, statistics, strengths)`` restyles RGB uint8 (H, W, 3) pictures,
+    each with its own statistics (2, C) and strength.
     """
+
+    @property
+    def description(self) -> str: ...
 
     def statistics(self, image: np.ndarray) -> np.ndarray: ...
 
@@ -52,6 +58,8 @@ class Stylist(Protocol):
 
 class Reinhard:
     """Mean and standard deviation transfer in CIE Lab (Reinhard et al., Color Transfer between Images, 2001)."""
+
+    description = "reinhard"
 
     @staticmethod
     def _lab(image: np.ndarray) -> np.ndarray:
@@ -78,7 +86,11 @@ class Reinhard:
 
 
 def load_stylist(
-    method: str, vgg: str | os.PathLike | None = None, decoder: str | os.PathLike | None = None, device: str = "auto"
+    method: str,
+    vgg: str | os.PathLike | None = None,
+    decoder: str | os.PathLike | None = None,
+    device: str = "auto",
+    precision: str = "auto",
 ) -> Stylist | None:
     """Return the restyling method of a name; None for ``none``.
 
@@ -86,6 +98,7 @@ def load_stylist(
         method: one of ``METHODS``.
         vgg, decoder: weight files, needed by ``adain`` only.
         device: torch device of ``adain``.
+        precision: of ``adain``, one of ``PRECISIONS``; ``auto`` is ``float32`` on a CPU and ``float16`` on a GPU.
     """
     if method == "none":
         return None
@@ -98,7 +111,7 @@ def load_stylist(
 
         if not vgg or not decoder:
             raise InputError("style.method adain needs style.vgg and style.decoder; or choose reinhard or none")
-        return AdaIN.load(vgg, decoder, pick_device(device))
+        return AdaIN.load(vgg, decoder, pick_device(device), precision)
     raise InputError(f"style.method {method!r}: expected one of {', '.join(METHODS)}")
 
 

@@ -112,8 +112,10 @@ def flags(**values):
 
 def style_flags(wildcards, input):
     """Return the flags of a restyling program."""
+    style = config["style"]
     given = {name: input.get(name) for name in ("statistics", "vgg", "decoder")}
-    return flags(style=config["style"]["method"], **given)
+    precision = style["precision"] if style["method"] == "adain" else None
+    return flags(style=style["method"], precision=precision, **given)
 
 
 def backbone_weights():

@@ -217,6 +217,11 @@ rule pair_manifest:
                 },
                 "seed": config["seed"],
                 "style": config["style"]["method"],
+                **(
+                    {"precision": config["style"]["precision"]}
+                    if config["style"]["method"] == "adain"
+                    else {}
+                ),
                 "pairs": config["pairs"][wildcards.split][wildcards.kind],
             }
         ),

@@ -8,7 +8,7 @@ from segswap.pairs.objects import ObjectTable
 from segswap.pairs.recipe import KINDS, PairSettings
 from segswap.pairs.render import Photos
 from segswap.pairs.shards import shard_indices, write_shard
-from segswap.pairs.style import METHODS, StyleStatistics, load_stylist
+from segswap.pairs.style import METHODS, PRECISIONS, StyleStatistics, load_stylist
 from segswap.program import run, settings
 
 
@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("--statistics", help="statistics of the style images")
     parser.add_argument("--vgg", help="AdaIN's encoder")
     parser.add_argument("--decoder", help="AdaIN's decoder")
+    parser.add_argument("--precision", default="auto", choices=PRECISIONS, help="of AdaIN's convolutions")
     parser.add_argument("--device", default="auto", help="torch device, for AdaIN")
     parser.add_argument("--jpeg-quality", type=int, required=True)
     parser.add_argument("--max-unreadable-share", type=float, required=True)
@@ -36,7 +37,7 @@ def main() -> None:
     write_shard(
         Photos(ObjectTable.read(args.table), args.images),
         args.settings,
-        load_stylist(args.style, args.vgg, args.decoder, args.device),
+        load_stylist(args.style, args.vgg, args.decoder, args.device, args.precision),
         StyleStatistics.read(args.statistics) if args.style != "none" else None,
         (args.seed, args.kind),
         shard_indices(args.pairs, args.pairs_per_shard, args.shard),
