@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.slow
 
 def copy_project(folder: Path) -> Path:
     """Copy what a run needs, so that the checkout's own results stay untouched."""
+    folder.mkdir(parents=True, exist_ok=True)
     for part in PARTS:
         source, target = ROOT / part, folder / part
         if source.is_dir():
@@ -110,6 +112,32 @@ def test_a_deleted_shard_is_made_again_alone_and_byte_for_byte(finished: Path) -
     snakemake(finished)
     assert digests(folder) == before
     assert "Nothing to be done" in snakemake(finished)
+
+
+def members(folder: Path) -> dict[str, bytes]:
+    """Return the bytes of all samples of the pair sets in a folder, by set and member."""
+    found = {}
+    for path in folder.rglob("*.tar"):
+        with tarfile.open(path) as tar:
+            found.update({f"{path.parent.name}/{info.name}": tar.extractfile(info).read() for info in tar})
+    return found
+
+
+def test_pairs_have_the_same_bytes_for_any_number_of_cores_and_any_shard_size(finished: Path, tmp_path: Path) -> None:
+    pairs = "results/tiny/pairs/train"
+    for cores, per_shard in (("1", 8), ("8", 8), ("8", 5)):
+        folder = copy_project(tmp_path / f"{cores}-{per_shard}")
+        shutil.copytree(finished / "resources", folder / "resources")
+        shutil.copytree(finished / "results/tiny/objects", folder / "results/tiny/objects")
+        shutil.copy(finished / "results/tiny/styles.npz", folder / "results/tiny/styles.npz")
+        settings = json.dumps({"pairs_per_shard": per_shard})
+        targets = [f"{pairs}/{kind}/manifest.json" for kind in ("1obj", "2obj")]
+        snakemake(folder, "--cores", cores, "--config", f"pairs={settings}", "--", *targets)
+        if per_shard == 8:
+            assert digests(folder / pairs) == digests(finished / pairs)
+        else:
+            assert len(list((folder / pairs).rglob("*.tar"))) == 8
+            assert members(folder / pairs) == members(finished / pairs)
 
 
 def test_a_key_reruns_what_reads_it_and_nothing_else(finished: Path) -> None:
