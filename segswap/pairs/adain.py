@@ -15,7 +15,6 @@ from torch import nn
 
 from segswap.errors import InputError
 from segswap.images import resize
-from segswap.pairs.style import PRECISIONS
 from segswap.weights import load_by_name, read_state_dict
 
 _SHORTER_SIDE = 512
@@ -77,7 +76,7 @@ class AdaIN(nn.Module):
         """Build the networks, weights not loaded.
 
         Args:
-            precision: of the convolutions when pictures are restyled, one of ``PRECISIONS`` but ``auto``.
+            precision: of the convolutions when pictures are restyled: ``float32``, ``float16`` or ``bfloat16``.
         """
         super().__init__()
         self.vgg, self.decoder = _vgg(), _decoder()
@@ -92,13 +91,11 @@ class AdaIN(nn.Module):
         Args:
             vgg, decoder: the files.
             device: torch device.
-            precision: one of ``PRECISIONS``; ``auto`` is ``float32`` on a CPU and ``float16`` on a GPU.
+            precision: as above, or ``auto``: ``float32`` on a CPU and ``float16`` on a GPU.
 
         Raises:
             InputError: when a file is missing or its entries do not fit; the message lists them.
         """
-        if precision not in PRECISIONS:
-            raise InputError(f"style.precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
         if precision == "auto":
             precision = "float32" if torch.device(device).type == "cpu" else "float16"
         model = cls(precision)

@@ -111,6 +111,8 @@ def load_stylist(
 
         if not vgg or not decoder:
             raise InputError("style.method adain needs style.vgg and style.decoder; or choose reinhard or none")
+        if precision not in PRECISIONS:
+            raise InputError(f"style.precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
         return AdaIN.load(vgg, decoder, pick_device(device), precision)
     raise InputError(f"style.method {method!r}: expected one of {', '.join(METHODS)}")
 
