@@ -94,6 +94,11 @@ class TinyWorld:
         return PairSet(self.pairs[kind])
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with what takes longest, so that two processes end at about the same time."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder with ``golden`` (measured numbers) and ``data`` (small real data sets); tests skip without it."""

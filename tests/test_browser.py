@@ -79,22 +79,26 @@ def contrast(page: Page, selector: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_every_picture_of_a_gallery_loads_and_shows_something(show, gallery, scheme):
-    page = show(gallery, scheme)
-    unloaded = page.evaluate(
+def unloaded(page: Page) -> list[str]:
+    """Return which pictures of a page do not decode, those below the fold included."""
+    return page.evaluate(
         """async () => {
             const failed = [];
             for (const image of document.querySelectorAll('image, img')) {
                 const copy = new Image();
                 copy.src = image.getAttribute('href') ?? image.src;
-                await copy.decode().catch(() => failed.push(image.id || 'tint'));
-                if (!copy.naturalWidth) failed.push(image.id || 'tint');
+                await copy.decode().catch(() => {});
+                if (!copy.naturalWidth) failed.push(image.id || image.alt || 'tint');
             }
             return failed;
         }"""
     )
-    assert unloaded == []
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_every_picture_of_a_gallery_loads_and_shows_something(show, gallery, scheme):
+    page = show(gallery, scheme)
+    assert unloaded(page) == []
     views = page.locator("article:first-of-type figure svg")
     assert views.count() == 10
     for number in range(10):
@@ -177,4 +181,4 @@ def test_the_report_page_is_readable_light_and_dark(show, tiny_world, tmp_path, 
     assert (brightness(page) > 128) == (scheme == "light")
     for selector in ("h1", "h2", "td", "nav a", "summary"):
         assert contrast(page, selector) >= 4.5, selector
-    assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+    assert page.locator("img").count() == 1 and unloaded(page) == []
