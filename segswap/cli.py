@@ -13,6 +13,7 @@ COMMANDS = {
     "match": "match two pictures",
     "pair": "render one pair of a configured set: pictures, labels, recipe",
     "pairs": "check a pair set (verify)",
+    "export": "write a checkpoint in another form: the published one, or ONNX",
     "info": "say what a checkpoint, a pair set or a feature store is",
 }
 

@@ -11,7 +11,7 @@ from formula_weights import formula_state, key_list
 
 from segswap.errors import InputError
 from segswap.models.backbone import Backbone, BackboneSettings
-from segswap.models.checkpoint import load_backbone, load_checkpoint, save_backbone, save_checkpoint
+from segswap.models.checkpoint import load_backbone, load_checkpoint, save_backbone, save_checkpoint, save_published
 from segswap.models.segswap import SegSwap
 from segswap.models.transformer import Transformer, TransformerSettings
 
@@ -92,6 +92,28 @@ def test_a_trunk_loads_from_every_known_layout(tmp_path, layout):
     state = small_model().backbone.state_dict()
     torch.save(LAYOUTS[layout](state), tmp_path / "weights.pth.tar")
     assert_same_state(load_backbone(tmp_path / "weights.pth.tar", TRUNK), state)
+
+
+def test_the_published_form_is_written_back_as_it_was_read(shared, tmp_path):
+    """Names, shapes and values, the optimiser apart."""
+    content = {
+        "backbone": formula_state(key_list(shared, "backbone_sequential_conv1_to_layer3")),
+        "encoder": formula_state(key_list(shared, "encoder_small_1024")),
+    }
+    torch.save({**content, "optimiser": {"state": {}}}, tmp_path / "published.pth")
+    model, _ = load_checkpoint(tmp_path / "published.pth")
+    save_published(tmp_path / "again.pth", model)
+    again = torch.load(tmp_path / "again.pth", weights_only=True)
+    assert set(again) == {"backbone", "encoder", "optimiser"}
+    for part in content:
+        assert list(again[part]) == list(content[part])
+        assert all(torch.equal(again[part][name], value) for name, value in content[part].items())
+
+
+def test_a_trunk_that_the_published_form_cannot_hold_is_an_error(tmp_path):
+    with pytest.raises(InputError, match=r"out\.pth: the published form holds a plain ResNet-50.*resnet18"):
+        save_published(tmp_path / "out.pth", small_model())
+    assert not (tmp_path / "out.pth").exists()
 
 
 def test_a_trunk_of_ours_comes_back_as_it_was_written(tmp_path):

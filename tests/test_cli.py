@@ -147,6 +147,16 @@ def test_pairs_verify_leaves_with_1_where_something_is_wrong(monkeypatch, capsys
     assert "1obj-000001.tar: missing" in said and "1 problem(s)" in said
 
 
+def test_export_writes_onnx_and_refuses_what_the_published_form_cannot_hold(
+    monkeypatch, capsys, tmp_path: Path, checkpoint: Path
+) -> None:
+    assert run(monkeypatch, "export", checkpoint, "--form", "onnx", "-o", tmp_path / "onnx") == 0
+    assert {path.name for path in (tmp_path / "onnx").iterdir()} == {"backbone.onnx", "matcher.onnx"}
+    assert str(tmp_path / "onnx" / "matcher.onnx") in capsys.readouterr().out
+    said = run(monkeypatch, "export", checkpoint, "--form", "published", "-o", tmp_path / "published.pth")
+    assert "the published form holds a plain ResNet-50" in str(said)
+
+
 def test_help_lists_all_commands_and_an_unknown_one_is_refused(monkeypatch, capsys) -> None:
     assert run(monkeypatch, "--help") == 0
     said = capsys.readouterr().out

@@ -82,6 +82,26 @@ def _published_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return renamed
 
 
+def save_published(path: str | os.PathLike, model: SegSwap) -> None:
+    """Write a model in the form of the published checkpoint: ``backbone``, ``encoder`` and an empty ``optimiser``.
+
+    Raises:
+        InputError: when the trunk is none that the published form can hold.
+    """
+    settings = model.backbone.settings
+    if settings.architecture != "resnet50" or settings.width != 64 or settings.projection:
+        raise InputError(
+            f"{path}: the published form holds a plain ResNet-50, this model's trunk is "
+            f"{dataclasses.asdict(settings)}; keep the checkpoint in this project's form"
+        )
+    children = {name: child for child, name in _PUBLISHED_CHILDREN.items()}
+    backbone = {}
+    for key, value in model.backbone.state_dict().items():
+        name, _, rest = key.partition(".")
+        backbone[f"{children[name]}.{rest}"] = value
+    write_state_dict(path, {"backbone": backbone, "encoder": model.matcher.state_dict(), "optimiser": {}})
+
+
 def load_backbone(path: str | os.PathLike, settings: BackboneSettings) -> Backbone:
     """Load trunk weights by name from any of the known files.
 

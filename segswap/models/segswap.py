@@ -22,10 +22,12 @@ class SegSwap(nn.Module):
         self.backbone = backbone.freeze()
         self.matcher = matcher
 
-    @torch.no_grad()
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the features of images, float32 (B, C, h, w)."""
-        return self.backbone(images.contiguous(memory_format=torch.channels_last)).contiguous()
+        """Return the features of images, (B, C, h, w), without a gradient."""
+        with torch.inference_mode():
+            features = self.backbone(images.contiguous(memory_format=torch.channels_last))
+        # What inference mode made cannot take part in training; a copy can.
+        return features.clone(memory_format=torch.contiguous_format)
 
     def forward(self, images_a: torch.Tensor, images_b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Match RGB images (B, 3, H, W) in [0, 1]; sides are multiples of 16, sizes may differ."""

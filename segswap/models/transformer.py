@@ -191,11 +191,17 @@ class Transformer(nn.Module):
 
     def _code(self, features: torch.Tensor) -> torch.Tensor:
         """Return the weighted position code of a feature map as tokens (1, h * w, d)."""
-        key = (*features.shape[-2:], features.device)
-        if key not in self._codes:
-            code = POSITION_WEIGHT * position_code(*features.shape[-2:], self.width)
-            self._codes[key] = code.flatten(1).T[None].to(features.device)
-        return self._codes[key]
+        h, w, device = *features.shape[-2:], features.device
+
+        def code() -> torch.Tensor:
+            return (POSITION_WEIGHT * position_code(h, w, self.width)).flatten(1).T[None].to(device)
+
+        # A compiled or exported graph computes it, for any size.
+        if torch.compiler.is_compiling():
+            return code()
+        if (h, w, device) not in self._codes:
+            self._codes[h, w, device] = code()
+        return self._codes[h, w, device]
 
     def forward(
         self,
@@ -227,7 +233,8 @@ class Transformer(nn.Module):
 
     def _output(self, tokens: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
         maps = self.net.final_linear(tokens.transpose(1, 2).unflatten(2, shape))
-        return maps.sigmoid().clamp(EPSILON, 1 - EPSILON)
+        # In float32, also where products are not: 1 - EPSILON is 1 in fewer digits.
+        return maps.float().sigmoid().clamp(EPSILON, 1 - EPSILON)
 
 
 def _kept_keys(hidden: torch.Tensor | None) -> torch.Tensor | None:

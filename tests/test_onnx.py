@@ -1,0 +1,53 @@
+"""The exported model gives the numbers of the model, for any batch and any sizes."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from segswap.errors import InputError
+from segswap.models import onnx
+from segswap.models.backbone import Backbone, BackboneSettings
+from segswap.models.segswap import SegSwap
+from segswap.models.transformer import Transformer, TransformerSettings
+
+
+def small_model(trunk: BackboneSettings, initialisation: str) -> SegSwap:
+    torch.manual_seed(3)
+    backbone = Backbone(trunk)
+    return SegSwap(backbone, Transformer(TransformerSettings("tiny", backbone.channels, 0.1, initialisation))).eval()
+
+
+@pytest.fixture(scope="module", params=[BackboneSettings("resnet10", 8, 16), BackboneSettings("resnet50", 8)], ids=str)
+def exported(request, tmp_path_factory):
+    """A model, and its two files opened by onnxruntime."""
+    model = small_model(request.param, "matching")
+    paths = onnx.export_onnx(model, tmp_path_factory.mktemp("onnx"))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return model, *(onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"]) for path in paths)
+
+
+@pytest.mark.parametrize(
+    ("batch", "size_a", "size_b"), [(1, (96, 96), (96, 96)), (3, (64, 112), (80, 48)), (2, (32, 16), (160, 96))]
+)
+@torch.inference_mode()
+def test_files_give_the_model_s_numbers(exported, batch, size_a, size_b):
+    model, trunk, matcher = exported
+    rng = np.random.default_rng(1)
+    images = [rng.random((batch, 3, *size), np.float32) for size in (size_a, size_b)]
+    features = [trunk.run(["features"], {"images": each})[0] for each in images]
+    for found, each in zip(features, images, strict=True):
+        np.testing.assert_allclose(found, model.features(torch.from_numpy(each)), atol=1e-5)
+    maps = matcher.run(["maps_x", "maps_y"], {"x": features[0], "y": features[1]})
+    for found, expected in zip(maps, model(*(torch.from_numpy(each) for each in images)), strict=True):
+        assert found.shape == expected.shape
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_absent_packages_are_an_error_that_says_how_to_get_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install .segswap\[onnx\]"):
+        onnx.export_onnx(small_model(BackboneSettings("resnet10", 8), "published"), tmp_path)
