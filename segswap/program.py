@@ -39,6 +39,8 @@ def fair_threads() -> int:
     handed_out = int(os.environ.get("SEGSWAP_CORES") or 0)
     if handed_out > available:
         threads = threads * available // handed_out
+    # Processes that torchrun started on this machine share the job's threads.
+    threads //= int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
     return max(1, min(threads, available))
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pickle
 import shutil
+import subprocess
+import sys
 from collections import Counter
 
 import numpy as np
@@ -19,7 +22,9 @@ from segswap.models.segswap import SegSwap
 from segswap.models.transformer import Transformer, TransformerSettings
 from segswap.pairs.shards import PairSet, picture_name
 from segswap.training.batches import BatchSettings, PairBatches, load_batches
-from segswap.training.step import LossSettings, batch_losses, unrelated
+from segswap.training.numerics import Numerics
+from segswap.training.processes import Processes
+from segswap.training.step import Execution, LossSettings, batch_losses, unrelated
 
 PLAIN = BatchSettings(
     positives=4,
@@ -35,7 +40,12 @@ AUGMENTED = dataclasses.replace(
     PLAIN, stylise_probability=0.5, warp_probability=0.5, hide_probability=0.5, swap_probability=0.5
 )
 LOSS = LossSettings(eta=8.0, correspondence_cells="all", transport=True)
-CPU = torch.device("cpu")
+
+
+def on_cpu(model: SegSwap) -> Execution:
+    return Execution.of(model, torch.device("cpu"), Numerics(), Processes())
+
+
 SEED = 5
 
 
@@ -155,6 +165,39 @@ def test_worker_processes_change_nothing(manifests):
         assert_equal_batches(first, batches[step])
 
 
+THREADED = """
+import sys
+import cv2
+import numpy as np
+import torch
+from segswap.training.batches import BatchSettings, PairBatches, load_batches
+
+if __name__ == "__main__":
+    # Threads of both libraries run before the workers start.
+    cv2.setNumThreads(2)
+    torch.set_num_threads(2)
+    cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.uint8), (31, 31), 5)
+    torch.randn(500, 500) @ torch.randn(500, 500)
+    batches = PairBatches(sys.argv[1:], BatchSettings(2, 2, 0.5, 0.5, 0.5, (4,), 0.5, 0.5), 1)
+    print(sum(len(batch.keys) for batch in load_batches(batches, 0, 4, workers=2)))
+"""
+
+
+def test_workers_start_beside_the_threads_of_any_library(manifests):
+    """Forked from a process with threads they would wait forever."""
+    command = [sys.executable, "-c", THREADED, *map(str, manifests)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "8", done.stderr
+
+
+def test_workers_map_stored_features_themselves(manifests, stores):
+    """What travels to another process is small, whatever the store's size."""
+    batches = PairBatches(manifests, PLAIN, SEED, stores)
+    assert len(pickle.dumps(stores[0])) < 10_000 + 100 * len(stores[0])
+    for inline, ahead in zip(load_batches(batches, 0, 3, 0), load_batches(batches, 0, 3, 1), strict=True):
+        assert_equal_batches(ahead, inline)
+
+
 def test_pictures_labels_and_keys_belong_together(manifests):
     batches = PairBatches(manifests, dataclasses.replace(PLAIN, stylise_probability=0.5), SEED)
     styled = 0
@@ -200,7 +243,7 @@ def test_stored_features_serve_as_the_pixels_do(manifests, stores, model):
         assert torch.equal(stored.b.image_rows, stored.warp.nonzero()[:, 0]), "only warped images need pixels"
         warped += len(stored.b.image_rows)
         with torch.no_grad():
-            losses = [batch_losses(model, batch, 4, LOSS, CPU) for batch in (pixels, stored)]
+            losses = [batch_losses(model, batch, 4, LOSS, on_cpu(model)) for batch in (pixels, stored)]
         assert losses[0].total.item() == pytest.approx(losses[1].total.item(), rel=1e-4)
         assert losses[0].correspondence.item() == pytest.approx(losses[1].correspondence.item(), rel=1e-4)
     assert 0 < warped < 16
@@ -212,7 +255,9 @@ def test_stored_features_serve_as_the_pixels_do(manifests, stores, model):
 @torch.no_grad()
 def test_exchanged_roles_give_the_same_losses(manifests, model):
     batch = PairBatches(manifests, AUGMENTED, SEED)[1]
-    there, back = (batch_losses(model, dataclasses.replace(batch, swap=swap), 4, LOSS, CPU) for swap in (False, True))
+    there, back = (
+        batch_losses(model, dataclasses.replace(batch, swap=swap), 4, LOSS, on_cpu(model)) for swap in (False, True)
+    )
     assert there.total.item() == pytest.approx(back.total.item(), rel=1e-5)
 
 
@@ -226,7 +271,9 @@ def test_a_hidden_background_has_no_influence_on_the_correspondences(manifests, 
     other = dataclasses.replace(batch, b=dataclasses.replace(batch.b, features=changed))
     for hidden in (True, False):
         hide = torch.full((4,), hidden)
-        losses = [batch_losses(model, dataclasses.replace(b, hide=hide), 0, LOSS, CPU) for b in (batch, other)]
+        losses = [
+            batch_losses(model, dataclasses.replace(b, hide=hide), 0, LOSS, on_cpu(model)) for b in (batch, other)
+        ]
         difference = abs(losses[0].correspondence - losses[1].correspondence).item()
         assert (difference < 1e-6) is hidden
 
@@ -245,10 +292,10 @@ def test_negatives_that_share_a_photo_are_left_out(manifests):
 def test_left_out_negatives_are_as_if_never_asked_for(manifests, model):
     batch = PairBatches(manifests, PLAIN, SEED)[0]
     same_photo = dataclasses.replace(batch, photos_a=[frozenset([1])] * 4, photos_b=[frozenset([1, 2])] * 4)
-    without = batch_losses(model, batch, 0, LOSS, CPU)
-    assert batch_losses(model, same_photo, 4, LOSS, CPU).total == without.total
+    without = batch_losses(model, batch, 0, LOSS, on_cpu(model))
+    assert batch_losses(model, same_photo, 4, LOSS, on_cpu(model)).total == without.total
     apart = dataclasses.replace(batch, photos_a=[frozenset([1])] * 4, photos_b=[frozenset([2])] * 4)
-    assert batch_losses(model, apart, 4, LOSS, CPU).mask != without.mask
+    assert batch_losses(model, apart, 4, LOSS, on_cpu(model)).mask != without.mask
 
 
 # Errors

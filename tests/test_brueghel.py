@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 
 import cv2
 import numpy as np
@@ -22,14 +23,20 @@ from segswap.benchmarks.brueghel import (
     query_names,
     rankings,
     read_query,
+    retrieval_precisions,
+    validation_queries,
 )
-from segswap.benchmarks.brueghel_matching import predict
+from segswap.benchmarks.brueghel_matching import predict, score_retrieval
+from segswap.benchmarks.metrics import mean_over_categories
+from segswap.benchmarks.validation import BrueghelFiles, and_on_brueghel
 from segswap.errors import InputError
 from segswap.images import encode_jpeg, read_image
 from segswap.matching.features import FeatureStore, extract_features
 from segswap.models.backbone import Backbone, BackboneSettings
+from segswap.models.segswap import SegSwap
 from segswap.models.transformer import Transformer, TransformerSettings
 from segswap.randomness import generator
+from segswap.training.loop import Validation
 
 PUBLISHED = BrueghelSettings(640, 64, (80, 74, 68, 60, 49, 36, 20), (0.3,), "published")
 CORRECTED = BrueghelSettings(640, 64, (80, 74, 68, 60, 49, 36, 20), (0.3,), "corrected")
@@ -139,6 +146,11 @@ def test_the_real_labels_parse_and_miss_their_pictures_only(shared, folder, tmp_
     found = load(tmp_path, labels)
     assert len(found.images) == 146
     assert len(found.queries) == queries
+    if name == "brueghelTest":
+        # The published validation is a part of the test: two queries of each category.
+        chosen = validation_queries(found, labels.parent / "brueghelVal.json")
+        assert Counter(found.queries[n].category for n in chosen) == dict.fromkeys(content, 2)
+        assert len(validation_queries(found, None)) == 20
     assert sum(len(query.truths) for query in found.queries) == boxes
     (tmp_path / "png").mkdir()
     (tmp_path / "png" / "1.png").touch()
@@ -222,12 +234,18 @@ def matcher(trunk):
 
 
 @pytest.fixture(scope="module")
-def stores(dataset, trunk, tmp_path_factory):
+def store_folder(dataset, trunk, tmp_path_factory):
     root = tmp_path_factory.mktemp("stores")
     size = (SMALL.image_size, SMALL.image_size)
     extract_features(query_names(dataset), query_loaders(dataset, SMALL), trunk, size, root / "queries.npy")
     extract_features(dataset.images, image_loaders(dataset), trunk, size, root / "images.npy")
-    return FeatureStore(root / "queries.npy", trunk), FeatureStore(root / "images.npy", trunk, dataset.images)
+    return root
+
+
+@pytest.fixture(scope="module")
+def stores(store_folder, dataset, trunk):
+    queries, images = store_folder / "queries.npy", store_folder / "images.npy"
+    return FeatureStore(queries, trunk), FeatureStore(images, trunk, dataset.images)
 
 
 @pytest.fixture(scope="module")
@@ -266,6 +284,44 @@ def test_numbers_of_an_untrained_model_are_sane(dataset, table):
 def test_parts_of_the_database_together_equal_one_run(dataset, stores, trunk, matcher, table, parts):
     found = [predict(dataset, *stores, trunk, matcher, SMALL, CPU, part=part) for part in parts]
     assert pa.concat_tables(found).equals(table)
+
+
+def test_some_queries_are_scored_alone_as_among_all(dataset, stores, matcher, table):
+    chosen = [4, 0]
+    part, found = score_retrieval(dataset, chosen, *stores, matcher, SMALL, CPU, batch=2)
+    assert part.queries == (dataset.queries[4], dataset.queries[0])
+    expected = {(row["query"], row["image"]): row["score"] for row in table.to_pylist()}
+    assert len(found) == 2 * 5
+    for row in found.to_pylist():
+        assert row["score"] == pytest.approx(expected[chosen[row["query"]], row["image"]], abs=1e-4)
+    assert set(retrieval_precisions(part, found)) == {"ring", "star"}
+
+
+def test_validation_queries_are_named_or_the_first_two_of_each_category(dataset, folder, tmp_path):
+    assert validation_queries(dataset, None) == [0, 1, 3, 4]
+    (tmp_path / "some.json").write_text(json.dumps({"ring": LABELS["ring"][1:2], "star": LABELS["star"][2:]}))
+    assert validation_queries(dataset, tmp_path / "some.json") == [4, 2]
+    strange = {"star": [{**LABELS["star"][0], "query": ["5.jpg", [0, 0, 9, 9]]}]}
+    (tmp_path / "strange.json").write_text(json.dumps(strange))
+    with pytest.raises(InputError, match=r"strange\.json: query 5\.jpg .* is none of the benchmark's"):
+        validation_queries(dataset, tmp_path / "strange.json")
+
+
+def test_models_can_be_selected_by_retrieval(dataset, folder, store_folder, stores, trunk, matcher):
+    files = BrueghelFiles(
+        images=str(folder / "images"),
+        labels=str(folder / "labels.json"),
+        validation=None,
+        database=str(store_folder / "images.npy"),
+        queries=str(store_folder / "queries.npy"),
+    )
+    numbers = {"roc_auc": 0.5}
+    validate = and_on_brueghel(lambda model: Validation(numbers), files, SMALL, CPU)
+    found = validate(SegSwap(trunk, matcher)).numbers
+    assert found["roc_auc"] == 0.5 and 0 < found["brueghel_map"] < 1
+    part, table = score_retrieval(dataset, [0, 1, 3, 4], *stores, matcher, SMALL, CPU)
+    expected = mean_over_categories(retrieval_precisions(part, table))
+    assert found["brueghel_map"] == pytest.approx(expected)
 
 
 def test_the_batch_does_not_change_the_predictions(dataset, stores, trunk, matcher, table):

@@ -14,17 +14,20 @@ from segswap.models.backbone import Backbone, BackboneSettings
 from segswap.models.segswap import SegSwap
 from segswap.models.transformer import Transformer, TransformerSettings
 from segswap.randomness import generator
-from segswap.training.hard_negatives import (
-    Mined,
+from segswap.training.hard_negatives import Mined, honest_pairs, mine, pool_features, score_pool
+from segswap.training.numerics import Numerics
+from segswap.training.pools import (
     MiningSettings,
     PoolImage,
     draw_pool,
-    mine,
-    pool_features,
+    join_pools,
     pool_photos,
     read_pool_image,
-    score_pool,
+    read_pools,
+    write_pool,
 )
+from segswap.training.processes import Processes
+from segswap.training.step import Execution
 
 SETTINGS = MiningSettings(
     pool_size=20,
@@ -37,7 +40,7 @@ SETTINGS = MiningSettings(
     max_steps=100,
     scoring_batch=16,
 )
-CPU = torch.device("cpu")
+CPU = Execution(torch.device("cpu"), nn.Identity(), Numerics().on(torch.device("cpu")), Processes())
 
 
 class ConstantMask(nn.Module):
@@ -124,7 +127,7 @@ def test_photos_of_a_are_its_source_and_of_b_both(sets):
 def test_images_that_share_a_photo_are_never_scored(model):
     photos = [frozenset(p) for p in ([1], [2], [1, 3], [3], [2, 4], [5])]
     features = torch.randn(6, 32, 4, 4, generator=torch.Generator().manual_seed(1)).half()
-    pairs, scores = score_pool(model, features, photos, SETTINGS)
+    pairs, scores = score_pool(model, features, photos, SETTINGS, CPU)
     expected = [pair for pair in itertools.combinations(range(6), 2) if not photos[pair[0]] & photos[pair[1]]]
     assert [tuple(pair) for pair in pairs.tolist()] == expected
     assert len(scores) == len(expected)
@@ -134,8 +137,10 @@ def test_scores_are_the_sum_of_both_mean_masks_in_any_batch(sets, model):
     pool = draw_pool(sets, dataclasses.replace(SETTINGS, pool_size=8), 0.5, generator(1, "pool"))
     features = pool_features(model, sets, pool, CPU)
     assert features.shape == (8, 32, 8, 8) and features.dtype == torch.float16
-    pairs, scores = score_pool(model, features, pool_photos(sets, pool), SETTINGS)
-    _, one_by_one = score_pool(model, features, pool_photos(sets, pool), dataclasses.replace(SETTINGS, scoring_batch=1))
+    pairs, scores = score_pool(model, features, pool_photos(sets, pool), SETTINGS, CPU)
+    _, one_by_one = score_pool(
+        model, features, pool_photos(sets, pool), dataclasses.replace(SETTINGS, scoring_batch=1), CPU
+    )
     np.testing.assert_allclose(scores, one_by_one, atol=1e-5)
     model.matcher.eval()
     with torch.no_grad():
@@ -150,7 +155,7 @@ def test_scoring_runs_without_dropout_and_leaves_the_mode_as_it_was(training):
     model.matcher.train(training)
     features = torch.randn(4, 32, 4, 4, generator=torch.Generator().manual_seed(1)).half()
     photos = [frozenset([n]) for n in range(4)]
-    first, second = (score_pool(model, features, photos, SETTINGS)[1] for _ in range(2))
+    first, second = (score_pool(model, features, photos, SETTINGS, CPU)[1] for _ in range(2))
     np.testing.assert_array_equal(first, second)
     assert model.matcher.training is training
 
@@ -160,8 +165,50 @@ def test_scores_up_to_the_lower_threshold_count_as_none(mask, expected):
     photos = [frozenset([n]) for n in range(3)]
     # A mask of 0.02 on both sides is the threshold itself, up to rounding in float32.
     settings = dataclasses.replace(SETTINGS, zero_below=float(np.float32(0.02) * 2))
-    _, scores = score_pool(model_with(ConstantMask(mask)), torch.zeros(3, 8, 4, 4).half(), photos, settings)
+    _, scores = score_pool(model_with(ConstantMask(mask)), torch.zeros(3, 8, 4, 4).half(), photos, settings, CPU)
     assert scores == pytest.approx([expected] * 3)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_honest_pairs_are_all_pairs_without_a_common_photo(seed):
+    rng = generator(seed, "photos")
+    photos = [frozenset(rng.integers(0, 12, rng.integers(1, 3)).tolist()) for _ in range(rng.integers(0, 15))]
+    expected = [pair for pair in itertools.combinations(range(len(photos)), 2) if not photos[pair[0]] & photos[pair[1]]]
+    assert [tuple(pair) for pair in honest_pairs(photos).tolist()] == expected
+
+
+def test_all_pairs_of_a_large_pool_are_scored_a_batch_at_a_time():
+    """The published 500 images: 124,750 pairs, of which no more than a batch is ever held."""
+    largest = 0
+
+    class Counting(ConstantMask):
+        def forward(self, x, y, x_hidden=None, y_hidden=None):
+            nonlocal largest
+            largest = max(largest, len(x))
+            return super().forward(x, y)
+
+    settings = dataclasses.replace(SETTINGS, scoring_batch=512)
+    photos = [frozenset([n]) for n in range(500)]
+    pairs, scores = score_pool(model_with(Counting(0.3)), torch.zeros(500, 2, 2, 2).half(), photos, settings, CPU)
+    assert len(pairs) == len(scores) == 124_750
+    assert largest == 512
+    assert scores == pytest.approx(0.6)
+
+
+def test_a_scored_pool_comes_back_from_its_file(sets, tmp_path):
+    for epoch in (0, 1):
+        pool = draw_pool(sets, dataclasses.replace(SETTINGS, pool_size=6), 0.5, generator(epoch, "pool"))
+        pairs, scores = np.array([[0, 1], [2, 5], [3, 4]]), np.float32([0.2, 0.9, 0.5])
+        write_pool(tmp_path, epoch, sets, pool, pairs, scores)
+    join_pools(tmp_path, tmp_path / "pools.parquet")
+    rows = list(read_pools(tmp_path / "pools.parquet"))
+    assert [(epoch, round(score, 3)) for epoch, score, *_ in rows] == [(e, s) for e in (0, 1) for s in (0.9, 0.5, 0.2)]
+    assert rows[3][2:] == (pool[2], pool[5])
+
+
+def test_no_pool_at_all_is_an_empty_file(tmp_path):
+    join_pools(tmp_path, tmp_path / "pools.parquet")
+    assert list(read_pools(tmp_path / "pools.parquet")) == []
 
 
 # Mining

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from segswap.benchmarks import brueghel, internet, places
-from segswap.benchmarks.pictures import draw_brueghel, draw_internet, draw_pairs, draw_places
+from segswap.benchmarks.pictures import draw_brueghel, draw_hard_negatives, draw_internet, draw_pairs, draw_places
 from segswap.drawing import (
     GREEN,
     RED,
@@ -34,6 +34,7 @@ from segswap.geometry import cell_centres
 from segswap.images import encode_jpeg, read_image
 from segswap.pairs.render import Labels
 from segswap.randomness import generator
+from segswap.training.pools import PoolImage, join_pools, write_pool
 
 
 def grey(height: int, width: int, value: int = 120) -> np.ndarray:
@@ -207,6 +208,32 @@ def pair_table(shift: float, pairs: _OnePair) -> pa.Table:
 
 def has(picture: np.ndarray, colour: tuple[int, int, int]) -> int:
     return int((picture == colour).all(-1).sum())
+
+
+class TestHardNegatives:
+    def write(self, tiny_world, folder, epochs: int) -> list:
+        sets = [tiny_world.pair_set(kind) for kind in ("1obj", "2obj")]
+        for epoch in range(epochs):
+            pool = [PoolImage(n % 2, n, "bs.jpg", (0.0, 0.0, 1.0, 1.0), False) for n in range(6)]
+            write_pool(folder, epoch, sets, pool, np.array([[0, 1], [2, 5], [3, 4]]), np.float32([0.2, 0.9, 0.5]))
+        join_pools(folder, folder / "pools.parquet")
+        return sets
+
+    @pytest.mark.parametrize(("epochs", "tiles"), [(1, 3), (3, 9), (10, 12)])
+    def test_the_hardest_pairs_of_up_to_four_epochs_are_shown(self, tiny_world, tmp_path, epochs, tiles):
+        sets = self.write(tiny_world, tmp_path, epochs)
+        draw_hard_negatives(sets, tmp_path / "pools.parquet", tmp_path / "sheet.png", 12)
+        sheet = read_image(tmp_path / "sheet.png")
+        tile_height = 144 + text_picture("x", 10).shape[0]
+        assert sheet.shape[0] == 8 + (tile_height + 8) * -(-tiles // 3)
+        # The first tile is the hardest pair: pool images 2 and 5.
+        np.testing.assert_array_equal(sheet[8:152, 8:152], fit_height(sets[0].picture(2, "bs.jpg"), 144))
+        np.testing.assert_array_equal(sheet[8:152, 156:300], fit_height(sets[1].picture(5, "bs.jpg"), 144))
+
+    def test_no_hard_negatives_are_said_to_be_none(self, tiny_world, tmp_path):
+        sets = self.write(tiny_world, tmp_path, 0)
+        draw_hard_negatives(sets, tmp_path / "pools.parquet", tmp_path / "sheet.png", 12)
+        assert read_image(tmp_path / "sheet.png").std() > 0
 
 
 class TestPairs:

@@ -23,7 +23,7 @@ from segswap.report.page import write_page
 from segswap.report.plots import plot_history, read_history
 from segswap.report.tables import summary_csv, summary_html, summary_markdown, summary_rows, write_summary
 from segswap.report.times import read_times
-from segswap.training.loop import history_csv
+from segswap.training.history import history_csv
 
 NASTY = """Hans & "Anna's" <b>v.2</b>.jpg"""
 

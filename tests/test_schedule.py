@@ -8,7 +8,8 @@ import json
 
 import pytest
 
-from segswap.training.loop import StageSettings, history_csv, learning_rate_at
+from segswap.training.history import history_csv
+from segswap.training.loop import StageSettings, learning_rate_at
 
 STAGE = StageSettings(
     epochs=3,

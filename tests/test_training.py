@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import json
 import math
 import os
 import signal
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from segswap.errors import InputError
 from segswap.models.backbone import Backbone, BackboneSettings
@@ -21,8 +24,9 @@ from segswap.models.segswap import SegSwap
 from segswap.models.transformer import Transformer, TransformerSettings
 from segswap.program import Interrupted
 from segswap.training.batches import BatchSettings, PairBatches
-from segswap.training.hard_negatives import MiningSettings
-from segswap.training.loop import RunSettings, StageSettings, learning_rate_at, train_stage
+from segswap.training.loop import RunSettings, StageFiles, StageSettings, Validation, learning_rate_at, train_stage
+from segswap.training.numerics import Numerics
+from segswap.training.pools import MiningSettings, read_pools
 from segswap.training.step import LossSettings
 
 STAGE = StageSettings(
@@ -60,6 +64,7 @@ MINING = MiningSettings(
     max_steps=2,
     scoring_batch=16,
 )
+NUMERICS = Numerics()
 RUN = RunSettings(device="cpu", workers=0, state_seconds=1e9, time_limit=None, log_every=1)
 STAGES = {"stage 1": None, "stage 2": MINING}
 
@@ -68,10 +73,10 @@ class HardKill(BaseException):
     """What a test raises where a machine would die."""
 
 
-def probe_score(model: SegSwap) -> dict[str, float]:
+def probe_score(model: SegSwap) -> Validation:
     """A validation that depends on the weights: the mean absolute weight of the last layer."""
     assert not model.matcher.training
-    return {"score": model.matcher.net.final_linear.weight.abs().mean().item()}
+    return Validation({"score": model.matcher.net.final_linear.weight.abs().mean().item()})
 
 
 @pytest.fixture(scope="module")
@@ -90,24 +95,24 @@ class Training:
     def __init__(self, folder: Path, initial: Path, manifests: list[Path]) -> None:
         self.folder, self.initial, self.manifests = folder, initial, manifests
         self.checkpoint, self.history = folder / "stage.pt", folder / "history.csv"
-        self.state = folder / "state"
+        self.last, self.pools = folder / "last.pt", folder / "pools.parquet"
+        self.state, self.board = folder / "state", None
 
-    def start(self, stage=STAGE, mining=None, validate=probe_score, batch=BATCH, seed=3, **run) -> None:
-        train_stage(
+    def start(
+        self, stage=STAGE, mining=None, validate=probe_score, batch=BATCH, seed=3, numerics=NUMERICS, **run
+    ) -> None:
+        files = StageFiles(
             initial=self.initial,
             manifests=self.manifests,
             features=None,
-            checkpoint=self.checkpoint,
+            best=self.checkpoint,
+            last=self.last,
             history=self.history,
             state=self.state,
-            stage=stage,
-            batch=batch,
-            loss=LOSS,
-            mining=mining,
-            run=dataclasses.replace(RUN, **run),
-            seed=seed,
-            validate=validate,
+            pools=self.pools if mining else None,
+            board=self.board,
         )
+        train_stage(files, stage, batch, LOSS, mining, numerics, dataclasses.replace(RUN, **run), seed, validate)
 
     def weights(self) -> dict[str, torch.Tensor]:
         return load_checkpoint(self.checkpoint)[0].matcher.state_dict()
@@ -122,8 +127,12 @@ class Training:
 def assert_same_result(found: Training, expected: Training) -> None:
     assert found.history.read_text() == expected.history.read_text()
     assert load_checkpoint(found.checkpoint)[1] == load_checkpoint(expected.checkpoint)[1]
-    weights, wanted = found.weights(), expected.weights()
-    assert all(torch.equal(weights[name], value) for name, value in wanted.items()), "bit for bit"
+    for path, other in ((found.checkpoint, expected.checkpoint), (found.last, expected.last)):
+        weights, wanted = (load_checkpoint(each)[0].matcher.state_dict() for each in (path, other))
+        assert all(torch.equal(weights[name], value) for name, value in wanted.items()), "bit for bit"
+    assert found.pools.exists() == expected.pools.exists()
+    if expected.pools.exists():
+        assert pq.read_table(found.pools).equals(pq.read_table(expected.pools))
 
 
 @pytest.fixture(scope="module")
@@ -297,12 +306,15 @@ def test_the_best_epoch_is_kept(training, scores, best):
 
     def validate(model):
         seen.append({name: value.clone() for name, value in model.matcher.state_dict().items()})
-        return {"score": scores[len(seen) - 1], "other": 0.0}
+        return Validation({"score": scores[len(seen) - 1], "other": 0.0})
 
     training.start(stage=dataclasses.replace(STAGE, epochs=3, steps_per_epoch=1), validate=validate)
     weights = training.weights()
     assert all(torch.equal(weights[name], value) for name, value in seen[best].items())
     assert load_checkpoint(training.checkpoint)[1]["best"] == scores[best]
+    last, about = load_checkpoint(training.last)
+    assert all(torch.equal(value, seen[-1][name]) for name, value in last.matcher.state_dict().items())
+    assert (about["epoch"], load_checkpoint(training.checkpoint)[1]["epoch"]) == ("last", "best")
 
 
 def test_training_changes_the_matcher_and_never_the_trunk(training, initial):
@@ -381,3 +393,86 @@ def test_a_loss_that_is_not_finite_stops_with_the_samples_and_writes_nothing(tra
     with pytest.raises(InputError, match=r"the loss is nan at step 0, on the samples .*1obj.*\.jpg"):
         training.start()
     assert not training.checkpoint.exists() and not training.history.exists()
+    report = json.loads((training.state / "not-finite-0.json").read_text())
+    assert report["step"] == 0 and report["numbers"]["loss"] == "nan"
+    assert [[name.split("-")[0] for name in pair] for pair in report["samples"]] == [["1obj"] * 2, ["2obj"] * 2]
+
+
+# What a training shows
+
+
+def test_the_scored_pools_of_every_epoch_are_kept(uninterrupted, manifests):
+    """With the pictures that they show, the hardest first."""
+    rows = list(read_pools(uninterrupted["stage 2"].pools))
+    assert {epoch for epoch, *_ in rows} == {0, 1}
+    for wanted in (0, 1):
+        scores = [score for epoch, score, *_ in rows if epoch == wanted]
+        assert scores == sorted(scores, reverse=True) and len(scores) > MINING.min_hard
+    keys = pq.read_table(uninterrupted["stage 2"].pools, columns=["first_key", "second_key"])
+    assert not any(row["first_key"] == row["second_key"] for row in keys.to_pylist())
+
+
+def test_tensorboard_shows_every_number_of_the_history_and_a_picture_of_each_validation(training):
+    """Also where the training was interrupted, nothing stands there twice."""
+    picture = np.zeros((20, 30, 3), np.uint8)
+
+    def validate(model):
+        return dataclasses.replace(probe_score(model), picture=picture)
+
+    training.board = training.folder / "board"
+    with pytest.raises(Interrupted):
+        training.start(validate=validate, time_limit=1e-9)
+    training.start(validate=validate)
+    events = EventAccumulator(str(training.board))
+    events.Reload()
+    for row in training.rows():
+        for name, value in row.items():
+            if value and name not in ("epoch", "step"):
+                tag = f"heldout/{name[8:]}" if name.startswith("heldout") else f"training/{name}"
+                shown = {event.step: event.value for event in events.Scalars(tag)}
+                assert len(shown) == len(events.Scalars(tag))
+                assert shown[int(row["step"])] == pytest.approx(float(value), rel=1e-5)
+    assert [image.step for image in events.Images("held-out pairs")] == [2, 4]
+
+
+# Number formats
+
+
+def test_bfloat16_trains_with_losses_and_weights_in_float32(training, uninterrupted):
+    training.start(numerics=Numerics(precision="bfloat16"))
+    found, wanted = training.weights(), uninterrupted["stage 1"].weights()
+    assert {value.dtype for value in found.values()} == {torch.float32}
+    assert load_checkpoint(training.checkpoint)[1]["numerics"]["precision"] == "bfloat16"
+    # Another arithmetic, the same training.
+    assert any(not torch.equal(found[name], value) for name, value in wanted.items())
+    for name in ("loss", "mask_loss", "correspondence_loss"):
+        numbers = [[float(row[name]) for row in rows if row[name]] for rows in
+                   (training.rows(), uninterrupted["stage 1"].rows())]  # fmt: skip
+        assert numbers[0] == pytest.approx(numbers[1], rel=0.03)
+
+
+def test_a_compiled_matcher_trains_as_the_plain_one(training, uninterrupted, monkeypatch):
+    """The graphs that torch.compile captures, without the kernels, which take minutes to build on a CPU."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    training.start(numerics=Numerics(compile="always"))
+    assert load_checkpoint(training.checkpoint)[1]["numerics"]["compile"] == "always"
+    for name, value in uninterrupted["stage 1"].weights().items():
+        torch.testing.assert_close(training.weights()[name], value, rtol=0, atol=1e-5)
+
+
+def test_automatic_numerics_are_exact_on_a_cpu_and_fast_on_a_gpu():
+    assert Numerics().on(torch.device("cpu")) == Numerics("float32", "never", "always")
+    assert Numerics().on(torch.device("cuda")) == Numerics("bfloat16", "always", "never")
+    asked = Numerics("bfloat16", "never", "always")
+    assert asked.on(torch.device("cpu")) == asked.on(torch.device("cuda")) == asked
+
+
+def test_deterministic_algorithms_are_asked_for_while_training_only(training):
+    seen = []
+
+    def validate(model):
+        seen.append(torch.are_deterministic_algorithms_enabled())
+        return probe_score(model)
+
+    training.start(validate=validate)
+    assert seen == [True, True] and not torch.are_deterministic_algorithms_enabled()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -201,21 +201,56 @@ def rankings(dataset: Brueghel, table: pa.Table) -> list[list[dict]]:
     return [sorted(rows, key=lambda row: (-row["score"], row["image"])) for rows in ranked]
 
 
+def validation_queries(dataset: Brueghel, labels: str | os.PathLike | None) -> list[int]:
+    """Return the queries, by their positions, that a model may be selected by: few, and a part of the test's.
+
+    Args:
+        dataset: all queries.
+        labels: a labels file that names them (published: two of each category); None: the first two of each.
+
+    Raises:
+        InputError: when a query of the file is not one of the data set.
+    """
+    if labels is None:
+        seen: Counter[str] = Counter()
+        chosen = []
+        for position, query in enumerate(dataset.queries):
+            seen[query.category] += 1
+            if seen[query.category] <= 2:
+                chosen.append(position)
+        return chosen
+    known = {(query.image, query.box): position for position, query in enumerate(dataset.queries)}
+    wanted = [(query.image, query.box) for query in load(dataset.folder, labels).queries]
+    strange = next((query for query in wanted if query not in known), None)
+    if strange:
+        raise InputError(
+            f"{labels}: query {strange[0]} {list(strange[1])} is none of the benchmark's; give a part of its labels"
+        )
+    return [known[query] for query in wanted]
+
+
+def retrieval_precisions(dataset: Brueghel, table: pa.Table) -> dict[str, list[float]]:
+    """Return the average precisions of the retrieval, by category; a query's own image takes no part."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for query, rows in zip(dataset.queries, rankings(dataset, table), strict=True):
+        named = {name for name, _ in query.truths if name != query.image}
+        if named:
+            found[query.category].append(average_precision([row["image"] in named for row in rows], len(named)))
+    return found
+
+
 def metrics(dataset: Brueghel, table: pa.Table, settings: BrueghelSettings) -> dict[str, float]:
     """Return the numbers of stored predictions.
 
     ``map`` (retrieval), ``detection_map`` (direct boxes) and ``detection_map_cosine`` (cosine boxes) at the
     first IoU threshold, both again per threshold, and ``map_<category>``. A query's own image takes no part.
     """
-    retrieval: dict[str, list[float]] = defaultdict(list)
+    retrieval = retrieval_precisions(dataset, table)
     detection: dict[tuple[str, float], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for query, rows in zip(dataset.queries, rankings(dataset, table), strict=True):
         truths = [(name, box) for name, box in query.truths if name != query.image]
         if not truths:
             continue
-        named = {name for name, _ in truths}
-        relevant = [row["image"] in named for row in rows]
-        retrieval[query.category].append(average_precision(relevant, len(named)))
         for maker in ("direct", "cosine"):
             found = [(row["image"], row[f"{maker}_box"]) for row in rows]
             for threshold in settings.thresholds:

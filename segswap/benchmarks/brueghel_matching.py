@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -58,10 +59,7 @@ def predict(
     cells = settings.image_size // STRIDE
     features = queries.read(range(len(queries))).to(device)
     boxes = [_box_in_crop(dataset, query, settings) for query in dataset.queries]
-    weight = torch.stack([_box_mask(query_cells(box, cells), cells) for box in boxes]).to(device)
-    for start in range(0, len(features), batch):
-        some = slice(start, start + batch)
-        weight[some] = self_match_mask(matcher(features[some], features[some]), weight[some])
+    weight = _weights(features, boxes, matcher, cells, batch)
     kernels = _kernels(features, boxes)
     rows: list[dict] = []
     for place in progress(range(len(dataset.images)) if part is None else part, "Brueghel images"):
@@ -91,6 +89,52 @@ def predict(
                     }
                 )
     return pa.Table.from_pylist(rows, schema=_SCHEMA)
+
+
+@torch.inference_mode()
+def score_retrieval(
+    dataset: Brueghel,
+    queries: Sequence[int],
+    query_store: FeatureStore,
+    database: FeatureStore,
+    matcher: nn.Module,
+    settings: BrueghelSettings,
+    device: torch.device,
+    batch: int = 32,
+) -> tuple[Brueghel, pa.Table]:
+    """Score some queries against every other image of the database, without boxes: for the selection of models.
+
+    Args:
+        queries: their positions in the data set.
+
+    Returns:
+        the data set with these queries alone, and one row per (query, image) with the directed pair score.
+    """
+    part = dataclasses.replace(dataset, queries=tuple(dataset.queries[n] for n in queries))
+    features = query_store.read(queries).to(device)
+    boxes = [_box_in_crop(dataset, query, settings) for query in part.queries]
+    weight = _weights(features, boxes, matcher, settings.image_size // STRIDE, batch)
+    rows: list[dict] = []
+    for place, name in enumerate(dataset.images):
+        target = database.read([place]).to(device)
+        asked = [n for n, query in enumerate(part.queries) if query.image != name]
+        for start in range(0, len(asked), batch):
+            chunk = asked[start : start + batch]
+            x, y = features[chunk], target.expand(len(chunk), -1, -1, -1)
+            scores = score_pairs(*matcher(x, y), x, y, weight[chunk], settings.protocol).tolist()
+            rows += [{"query": n, "image": name, "score": score} for n, score in zip(chunk, scores, strict=True)]
+    return part, pa.Table.from_pylist(rows)
+
+
+def _weights(
+    features: torch.Tensor, boxes: Sequence[Sequence[int]], matcher: nn.Module, cells: int, batch: int
+) -> torch.Tensor:
+    """Return how much each cell of a query counts, (Q, 1, cells, cells): its box, where it matches itself."""
+    weight = torch.stack([_box_mask(query_cells(box, cells), cells) for box in boxes]).to(features.device)
+    for start in range(0, len(features), batch):
+        some = slice(start, start + batch)
+        weight[some] = self_match_mask(matcher(features[some], features[some]), weight[some])
+    return weight
 
 
 def _box_in_crop(dataset: Brueghel, query: Query, settings: BrueghelSettings) -> tuple[int, int, int, int]:

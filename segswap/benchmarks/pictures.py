@@ -45,6 +45,7 @@ from segswap.errors import InputError
 from segswap.images import read_image
 from segswap.pairs.render import Labels
 from segswap.pairs.shards import PairSet
+from segswap.training.pools import PoolImage, read_pool_image, read_pools
 
 Tables = Mapping[str, pa.Table]
 """Predictions by the matcher's display name."""
@@ -58,6 +59,11 @@ def _headings(titles: Sequence[str], widths: Sequence[int]) -> list[np.ndarray]:
 
 
 def draw_pairs(sets: Sequence[PairSet], table_by_matcher: Tables, output: str | os.PathLike, count: int) -> None:
+    """Write the sheet of ``pairs_sheet``."""
+    write_picture(output, pairs_sheet(sets, table_by_matcher, count))
+
+
+def pairs_sheet(sets: Sequence[PairSet], table_by_matcher: Tables, count: int) -> np.ndarray:
     """Draw held-out pairs: both pictures with the label's mask lit up, then each matcher's masks and correspondences.
 
     A line is green where the correspondence of a cell masked in the label lies at most one cell from the label,
@@ -66,8 +72,10 @@ def draw_pairs(sets: Sequence[PairSet], table_by_matcher: Tables, output: str | 
     Args:
         sets: the held-out sets.
         table_by_matcher: predictions of ``pairs.predict``.
-        output: the sheet.
         count: rows.
+
+    Returns:
+        the sheet, RGB uint8 (H, W, 3).
     """
     by_kind = {pairs.kind: pairs for pairs in sets}
     keys = {name: _pair_keys(table) for name, table in table_by_matcher.items()}
@@ -92,7 +100,32 @@ def draw_pairs(sets: Sequence[PairSet], table_by_matcher: Tables, output: str | 
             found = table.slice(keys[name][key], 1).to_pylist()[0]
             row.append(_matched(a, b, found, labels, by_kind[kind].labels(position_a).mask_a.shape))
         rows.append(row)
-    write_picture(output, contact_sheet(rows))
+    return contact_sheet(rows)
+
+
+def draw_hard_negatives(sets: list[PairSet], pools: str | os.PathLike, output: str | os.PathLike, count: int) -> None:
+    """Draw the hardest negatives: the pairs of unrelated pictures that the model took for related most of all.
+
+    Args:
+        sets: one- and two-object training sets.
+        pools: the scored pools of stage 2.
+        output: the sheet; where no pool had hard pairs, it says so.
+        count: pairs, from four epochs at most, spread over the training.
+    """
+    hardest: dict[int, list[tuple[float, PoolImage, PoolImage]]] = {}
+    for epoch, *pair in read_pools(pools):
+        # Pools are sorted, the hardest pair first.
+        if len(hardest.setdefault(epoch, [])) < count:
+            hardest[epoch].append(tuple(pair))
+    shown = [sorted(hardest)[n] for n in evenly_spread(len(hardest), 4)]
+    tiles = []
+    for epoch in shown:
+        for score, *images in hardest[epoch][: count // len(shown)]:
+            sides = [fit_height(read_pool_image(sets, image), _SIDE) for image in images]
+            tiles.append(caption(contact_sheet([sides], gap=4, margin=0), f"epoch {epoch}, score {score:.2f}"))
+    if not tiles:
+        tiles = [text_picture("no hard negatives were found", 3 * _SIDE)]
+    write_picture(output, contact_sheet([tiles[n : n + 3] for n in range(0, len(tiles), 3)]))
 
 
 def _pair_keys(table: pa.Table) -> dict[tuple[str, str, int, int], int]:

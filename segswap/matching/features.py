@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -108,7 +109,7 @@ class FeatureStore:
         Raises:
             InputError: when the files are missing or do not agree with each other, the backbone or the names.
         """
-        store = Path(store)
+        self._path = store = Path(store)
         header = read_json(store.with_suffix(".json"))
         try:
             self._array = np.load(store, mmap_mode="r", allow_pickle=False)
@@ -129,6 +130,14 @@ class FeatureStore:
         self._place = {name: place for place, name in enumerate(self.names)}
         self.channels: int = self._array.shape[1]
         self.shape: tuple[int, int] = self._array.shape[2:]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Another process maps the file itself; pickled, a mapped array would travel whole.
+        return {name: value for name, value in self.__dict__.items() if name != "_array"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self._array = np.load(self._path, mmap_mode="r", allow_pickle=False)
 
     def __len__(self) -> int:
         return len(self.names)

@@ -12,6 +12,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from functools import lru_cache
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -100,6 +101,12 @@ def negative_indices(positives: int, negatives: int) -> tuple[list[int], list[in
     return first, second
 
 
+@lru_cache(maxsize=4)
+def _order(seed: int, which: int, pass_number: int, length: int) -> np.ndarray:
+    """Return the order in which a pass visits the pairs of a set."""
+    return generator(seed, "order", which, pass_number).permutation(length)
+
+
 class PairBatches(Dataset):
     """Batches by step number (a map-style data set whose items are whole batches)."""
 
@@ -141,10 +148,9 @@ class PairBatches(Dataset):
                 )
             if len(pairs) < settings.positives:
                 raise InputError(f"{manifest}: {len(pairs)} pairs, fewer than a batch of {settings.positives}")
-        self._order = lru_cache(maxsize=4)(self._draw_order)
 
-    def _draw_order(self, which: int, pass_number: int) -> np.ndarray:
-        return generator(self.seed, "order", which, pass_number).permutation(len(self.sets[which]))
+    def _order(self, which: int, pass_number: int) -> np.ndarray:
+        return _order(self.seed, which, pass_number, len(self.sets[which]))
 
     def positions(self, step: int) -> list[tuple[int, int]]:
         """Return (set, position in the set) of a step's pairs; excluded ones are replaced."""
@@ -226,12 +232,21 @@ def _stack_labels(labels: list[Labels]) -> Targets:
 
 
 def load_batches(batches: PairBatches, start: int, stop: int, workers: int) -> DataLoader[Any]:
-    """Return the batches of steps start to stop - 1, in order, decoded ahead by worker processes (0: in line)."""
+    """Return the batches of steps start to stop - 1, in order, decoded ahead by worker processes (0: in line).
+
+    Workers are not forked from this process: its threads would not be there, and a library that waits for one of its
+    own waits forever. They are forked from a server process that has none.
+    """
+    context = None
+    if workers:
+        context = get_context("forkserver")
+        context.set_forkserver_preload([__name__])
     return DataLoader(
         batches,
         batch_size=None,
         sampler=range(start, stop),
         num_workers=workers,
+        multiprocessing_context=context,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_one_thread if workers else None,
     )

@@ -8,148 +8,76 @@ say so (the released code could not know).
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 
-from segswap.images import resize
 from segswap.matching.features import images_to_tensor
 from segswap.models.segswap import SegSwap
 from segswap.pairs.shards import PairSet
 from segswap.progress import progress
 from segswap.randomness import generator
+from segswap.training.pools import MiningSettings, PoolImage, draw_pool, pool_photos, read_pool_image
+from segswap.training.step import Execution
 
 
-@dataclasses.dataclass(frozen=True)
-class MiningSettings:
-    """How hard negatives are found and used; published values in the defaults of the configuration.
-
-    Attributes:
-        pool_size: images in a pool.
-        crop_scale: bounds of the random crop's share of the image area.
-        zero_below: scores up to this count as 0.
-        hard_above: scores above this are hard.
-        min_hard: a pool with no more hard pairs than this is drawn again.
-        max_pools: pools drawn for one epoch before stage 2 ends: the model has no hard negatives left.
-        per_step: hard negatives added to each batch.
-        max_steps: most steps of an epoch; it has one per hard pair.
-        scoring_batch: pairs scored at once.
-    """
-
-    pool_size: int
-    crop_scale: tuple[float, float]
-    zero_below: float
-    hard_above: float
-    min_hard: int
-    max_pools: int
-    per_step: int
-    max_steps: int
-    scoring_batch: int
-
-
-@dataclasses.dataclass(frozen=True)
-class PoolImage:
-    """One image of a pool: a picture of a pair, randomly cropped and flipped.
-
-    Attributes:
-        which, position: the set and the pair's position in it.
-        name: picture member, for example ``bs.jpg``.
-        box: crop (x, y, width, height) as shares of the image.
-        flip: mirrored left-right.
-    """
-
-    which: int
-    position: int
-    name: str
-    box: tuple[float, float, float, float]
-    flip: bool
-
-
-def draw_pool(
-    sets: list[PairSet], settings: MiningSettings, stylise: float, rng: np.random.Generator
-) -> list[PoolImage]:
-    """Draw a pool: distinct pairs, a or b equally likely, stylised with probability ``stylise``."""
-    sizes = [len(pairs) for pairs in sets]
-    chosen = rng.choice(sum(sizes), min(settings.pool_size, sum(sizes)), replace=False)
-    pool = []
-    for number in chosen:
-        which = int(number >= sizes[0])
-        side = "ab"[rng.integers(2)]
-        name = f"{side}s.jpg" if rng.uniform() < stylise else f"{side}.jpg"
-        pool.append(
-            PoolImage(
-                which=which,
-                position=int(number) - which * sizes[0],
-                name=name,
-                box=_random_crop(rng, settings.crop_scale),
-                flip=bool(rng.uniform() < 0.5),
-            )
-        )
-    return pool
-
-
-def _random_crop(rng: np.random.Generator, scale: tuple[float, float]) -> tuple[float, float, float, float]:
-    """Draw a box of random area and aspect (3/4 to 4/3) inside the unit square."""
-    area, aspect = rng.uniform(*scale), np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
-    width, height = min(1.0, float(np.sqrt(area * aspect))), min(1.0, float(np.sqrt(area / aspect)))
-    return float(rng.uniform(0, 1 - width)), float(rng.uniform(0, 1 - height)), width, height
-
-
-def read_pool_image(sets: list[PairSet], image: PoolImage) -> np.ndarray:
-    """Return a pool image's picture at the size of the set's, RGB uint8 (S, S, 3)."""
-    picture = sets[image.which].picture(image.position, image.name)
-    height, width = picture.shape[:2]
-    x, y, box_width, box_height = image.box
-    left, top = int(x * width), int(y * height)
-    crop = picture[top : top + max(1, round(box_height * height)), left : left + max(1, round(box_width * width))]
-    crop = resize(crop, (width, height))
-    return cv2.flip(crop, 1) if image.flip else crop
-
-
-def pool_photos(sets: list[PairSet], pool: list[PoolImage]) -> list[frozenset[int]]:
-    """Return the ids of the photos that each pool image shows parts of."""
-    photos = []
-    for image in pool:
-        source, target = sets[image.which].photos(image.position)
-        photos.append(frozenset([source] if image.name.startswith("a") else [source, target]))
-    return photos
-
-
-def pool_features(model: SegSwap, sets: list[PairSet], pool: list[PoolImage], device: torch.device) -> torch.Tensor:
-    """Return the pool's features, float16 (n, C, h, w), on the device."""
+def pool_features(model: SegSwap, sets: list[PairSet], pool: list[PoolImage], execution: Execution) -> torch.Tensor:
+    """Return the pool's features, float16 (n, C, h, w), on the device: 1 GB for 500 images as published."""
     chunks = []
     for start in range(0, len(pool), 16):
-        images = images_to_tensor([read_pool_image(sets, image) for image in pool[start : start + 16]], device)
-        chunks.append(model.features(images).half())
+        pictures = [read_pool_image(sets, image) for image in pool[start : start + 16]]
+        with execution.numerics.autocast(execution.device):
+            chunks.append(model.features(images_to_tensor(pictures, execution.device)).half())
     return torch.cat(chunks)
 
 
 @torch.inference_mode()
 def score_pool(
-    model: SegSwap, features: torch.Tensor, photos: list[frozenset[int]], settings: MiningSettings
+    model: SegSwap,
+    features: torch.Tensor,
+    photos: list[frozenset[int]],
+    settings: MiningSettings,
+    execution: Execution,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Score all honest pairs of a pool.
+    """Score all honest pairs of a pool; each process scores its share.
+
+    Beside the features nothing is held but ``scoring_batch`` pairs' outputs and one number for each pair.
 
     Returns:
         pairs int64 (P, 2) and scores float32 (P,): mean(M1) + mean(M2), 0 where at most ``zero_below``.
     """
-    pairs = np.array(
-        [(i, j) for i, j in itertools.combinations(range(len(photos)), 2) if not photos[i] & photos[j]], np.int64
-    ).reshape(-1, 2)
-    scores = np.empty(len(pairs), np.float32)
+    pairs = honest_pairs(photos)
+    scores = torch.zeros(len(pairs), device=execution.device)
+    processes, size = execution.processes, settings.scoring_batch
     training = model.matcher.training
     model.matcher.eval()
-    for start in progress(range(0, len(pairs), settings.scoring_batch), "scoring pool"):
-        chunk = pairs[start : start + settings.scoring_batch]
-        first, second = model.matcher(features[chunk[:, 0]].float(), features[chunk[:, 1]].float())
-        score = first[:, 2].mean(dim=(1, 2)) + second[:, 2].mean(dim=(1, 2))
-        scores[start : start + len(chunk)] = score.cpu().numpy()
+    own = range(processes.rank * size, len(pairs), processes.count * size)
+    for start in progress(own, "scoring pool", disable=not processes.first):
+        first, second = torch.from_numpy(pairs[start : start + size].T).to(execution.device)
+        with execution.numerics.autocast(execution.device):
+            maps = model.matcher(features[first].float(), features[second].float())
+        scores[start : start + size] = sum(side[:, 2].mean(dim=(1, 2)) for side in maps)
     model.matcher.train(training)
+    scores = processes.total(scores).cpu().numpy()
     scores[scores <= settings.zero_below] = 0
     return pairs, scores
+
+
+def honest_pairs(photos: list[frozenset[int]]) -> np.ndarray:
+    """Return the pairs of images that show no photo in common, int64 (P, 2), first below second, in order.
+
+    Args:
+        photos: ids of the photos that each image shows parts of.
+    """
+    images_of: dict[int, list[int]] = {}
+    for image, ids in enumerate(photos):
+        for photo in ids:
+            images_of.setdefault(photo, []).append(image)
+    honest = np.ones((len(photos), len(photos)), bool)
+    for images in images_of.values():
+        honest[np.ix_(images, images)] = False
+    return np.argwhere(np.triu(honest, 1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,7 +131,7 @@ def mine(
     settings: MiningSettings,
     stylise: float,
     address: tuple[int, int],
-    device: torch.device,
+    execution: Execution,
 ) -> Mined | None:
     """Draw and score pools until one has enough hard pairs; None when ``max_pools`` pools had too few.
 
@@ -214,10 +142,11 @@ def mine(
     seed, epoch = address
     for attempt in range(settings.max_pools):
         pool = draw_pool(sets, settings, stylise, generator(seed, "pool", epoch, attempt))
-        features = pool_features(model, sets, pool, device)
-        pairs, scores = score_pool(model, features, pool_photos(sets, pool), settings)
+        features = pool_features(model, sets, pool, execution)
+        pairs, scores = score_pool(model, features, pool_photos(sets, pool), settings, execution)
         n_hard = int((scores > settings.hard_above).sum())
-        print(f"epoch {epoch}: pool {attempt}, {len(pairs)} pairs, {n_hard} hard", flush=True)
+        if execution.processes.first:
+            print(f"epoch {epoch}: pool {attempt}, {len(pairs)} pairs, {n_hard} hard", flush=True)
         if n_hard > settings.min_hard:
             kept = scores > 0
             return Mined(pool, pairs[kept], scores[kept], n_hard)

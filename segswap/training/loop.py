@@ -6,9 +6,7 @@ uninterrupted one bit for bit (on a CPU, with the same number of threads).
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import math
 import os
 import time
@@ -16,23 +14,64 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from segswap.device import pick_device
 from segswap.errors import InputError
-from segswap.files import content_key, sha256, write_text
+from segswap.files import content_key, sha256, write_json, write_text
 from segswap.matching.features import FeatureStore
 from segswap.models.checkpoint import load_checkpoint, save_checkpoint
 from segswap.models.segswap import SegSwap
 from segswap.progress import progress
 from segswap.randomness import generator, torch_seed
 from segswap.training.batches import Batch, BatchSettings, PairBatches, load_batches
-from segswap.training.hard_negatives import Mined, MiningSettings, mine, pool_features
+from segswap.training.hard_negatives import Mined, mine, pool_features
+from segswap.training.history import Board, Row, history_csv
 from segswap.training.losses import Losses
+from segswap.training.numerics import Numerics
+from segswap.training.pools import MiningSettings, join_pools, write_pool
+from segswap.training.processes import training_processes
 from segswap.training.state import RollingState, StopRequest
-from segswap.training.step import HardNegatives, LossSettings, batch_losses
+from segswap.training.step import Execution, HardNegatives, LossSettings, batch_losses
 
-Validate = Callable[[SegSwap], dict[str, float]]
+
+@dataclasses.dataclass(frozen=True)
+class Validation:
+    """A model's numbers on data it is not trained on, and a picture (RGB uint8) of what it does there, or None."""
+
+    numbers: dict[str, float]
+    picture: np.ndarray | None = None
+
+
+Validate = Callable[[SegSwap], Validation]
+
+
+@dataclasses.dataclass(frozen=True)
+class StageFiles:
+    """What a stage reads and writes.
+
+    Attributes:
+        initial: checkpoint to start from.
+        manifests: training sets, one- then two-object.
+        features: their feature stores, or None to compute features in each step.
+        best: checkpoint of the best model by validation, written last.
+        last: checkpoint of the model after the last epoch.
+        history: CSV of losses and validations.
+        state: folder of the rolling state; kept between attempts, emptied at the end.
+        pools: Parquet file of all scored pools of hard negatives; None for stage 1.
+        board: folder for TensorBoard, or None.
+    """
+
+    initial: str | os.PathLike
+    manifests: list[Path]
+    features: list[Path] | None
+    best: str | os.PathLike
+    last: str | os.PathLike
+    history: str | os.PathLike
+    state: str | os.PathLike
+    pools: str | os.PathLike | None = None
+    board: str | os.PathLike | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +143,7 @@ class _Progress:
     step: int = 0
     best: float = -math.inf
     mined: Mined | None = None
-    history: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    history: list[Row] = dataclasses.field(default_factory=list)
 
 
 class _Trainer:
@@ -118,11 +157,12 @@ class _Trainer:
         loss: LossSettings,
         mining: MiningSettings | None,
         run: RunSettings,
+        execution: Execution,
         rolling: RollingState,
         seed: int,
     ) -> None:
-        self.device = pick_device(run.device)
-        self.model = model.to(self.device)
+        self.model, self.execution, self.device = model, execution, execution.device
+        self.processes = execution.processes
         self.batches, self.stage, self.loss, self.mining, self.run = batches, stage, loss, mining, run
         self.rolling, self.seed = rolling, seed
         self.optimiser = torch.optim.Adam(
@@ -130,23 +170,26 @@ class _Trainer:
         )
         self.best_weights = {k: v.detach().cpu().clone() for k, v in model.matcher.state_dict().items()}
         self.at = _Progress()
+        self.board = Board(None, 0)
         self.saved_at = time.monotonic()
 
     def save(self) -> None:
-        plain = {f.name: getattr(self.at, f.name) for f in dataclasses.fields(_Progress)}
-        plain["mined"] = self.at.mined.to_plain() if self.at.mined else None
-        self.rolling.save(
-            {
-                "progress": plain,
-                "matcher": self.model.matcher.state_dict(),
-                "best": self.best_weights,
-                "optimiser": self.optimiser.state_dict(),
-            }
-        )
+        if self.processes.first:
+            plain = {f.name: getattr(self.at, f.name) for f in dataclasses.fields(_Progress)}
+            plain["mined"] = self.at.mined.to_plain() if self.at.mined else None
+            self.rolling.save(
+                {
+                    "progress": plain,
+                    "matcher": self.model.matcher.state_dict(),
+                    "best": self.best_weights,
+                    "optimiser": self.optimiser.state_dict(),
+                }
+            )
         self.saved_at = time.monotonic()
 
     def resume(self) -> None:
-        state = self.rolling.load()
+        # Read once: where a damaged state makes room for the one before it, all must take the same.
+        state = self.processes.from_first(self.rolling.load)
         if state is None:
             return
         plain = state["progress"]
@@ -155,19 +198,19 @@ class _Trainer:
         self.model.matcher.load_state_dict(state["matcher"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.best_weights = state["best"]
-        print(f"resumed at epoch {self.at.epoch}, step {self.at.step}", flush=True)
+        self._say(f"resumed at epoch {self.at.epoch}, step {self.at.step}")
 
     def train(self, validate: Validate, stop: StopRequest) -> None:
         """Train to the end, or save and raise ``Interrupted``."""
         while self.at.epoch < self.stage.epochs:
             steps = self._begin_epoch()
             if steps == 0:
-                print(f"no hard negatives left before epoch {self.at.epoch}: the stage ends here", flush=True)
+                self._say(f"no hard negatives left before epoch {self.at.epoch}: the stage ends here")
                 break
             self._run_epoch(steps, stop)
             self._end_epoch(validate)
             self.save()
-            stop.raise_if_due(f"the end of epoch {self.at.epoch}")
+            self._stop_if_asked(stop, f"the end of epoch {self.at.epoch}")
 
     def _begin_epoch(self) -> int:
         """Return the number of steps of the epoch; mine its hard negatives unless a resumed state holds them."""
@@ -175,22 +218,25 @@ class _Trainer:
             return self.stage.steps_per_epoch
         if self.at.mined is None:
             stylise = self.batches.settings.stylise_probability
-            self.at.mined = mine(
-                self.model, self.batches.sets, self.mining, stylise, (self.seed, self.at.epoch), self.device
-            )
+            address = self.seed, self.at.epoch
+            self.at.mined = mine(self.model, self.batches.sets, self.mining, stylise, address, self.execution)
         if self.at.mined is None:
             return 0
-        self.batches.excluded = frozenset((image.which, image.position) for image in self.at.mined.pool)
-        return min(self.at.mined.n_hard, self.mining.max_steps)
+        mined = self.at.mined
+        if self.processes.first:
+            write_pool(self.rolling.folder, self.at.epoch, self.batches.sets, mined.pool, mined.pairs, mined.scores)
+        self.batches.excluded = frozenset((image.which, image.position) for image in mined.pool)
+        return min(mined.n_hard, self.mining.max_steps)
 
     def _run_epoch(self, steps: int, stop: StopRequest) -> None:
         mined = self.at.mined
-        pool = pool_features(self.model, self.batches.sets, mined.pool, self.device) if mined else None
+        pool = pool_features(self.model, self.batches.sets, mined.pool, self.execution) if mined else None
         first = self.at.step
         loader = load_batches(self.batches, first, first + steps - self.at.step_in_epoch, self.run.workers)
         self.model.matcher.train()
         sums: dict[str, float] = {}
-        bar = progress(loader, f"epoch {self.at.epoch}", total=steps, initial=self.at.step_in_epoch)
+        shown = {"total": steps, "initial": self.at.step_in_epoch, "disable": not self.processes.first}
+        bar = progress(loader, f"epoch {self.at.epoch}", **shown)
         for batch in bar:
             hard = self._hard_negatives(mined, pool) if mined else None
             losses, rate = self._step(batch, hard)
@@ -201,43 +247,73 @@ class _Trainer:
             if self.at.step % self.run.log_every == 0:
                 count = min(self.run.log_every, self.at.step - first)
                 row = {"epoch": self.at.epoch, "step": self.at.step, "learning_rate": rate}
-                self.at.history.append(row | {name: value / count for name, value in sums.items()})
+                self._log(row | {name: value / count for name, value in sums.items()})
                 bar.set_postfix(loss=f"{sums['loss'] / count:.3f}")
                 sums = {}
-            if stop.reason or time.monotonic() - self.saved_at > self.run.state_seconds:
+            if time.monotonic() - self.saved_at > self.run.state_seconds:
                 self.save()
-                stop.raise_if_due(f"step {self.at.step}")
+            self._stop_if_asked(stop, f"step {self.at.step}")
+
+    def _say(self, line: str) -> None:
+        if self.processes.first:
+            print(line, flush=True)
+
+    def _log(self, row: Row) -> None:
+        self.at.history.append(row)
+        self.board.show(row)
+
+    def _stop_if_asked(self, stop: StopRequest, where: str) -> None:
+        """Save and raise ``Interrupted`` when any process was asked to stop: all stop after the same step."""
+        if self.processes.any(stop.reason is not None, self.device):
+            self.save()
+            stop.stop(where)
+
+    def _place(self) -> int:
+        """Return the number of this process's step among all steps of all processes."""
+        return self.at.step * self.processes.count + self.processes.rank
 
     def _hard_negatives(self, mined: Mined, pool: torch.Tensor) -> HardNegatives:
-        chosen = mined.draw(generator(self.seed, "hard", self.at.step), self.mining.per_step)
+        chosen = mined.draw(generator(self.seed, "hard", self._place()), self.mining.per_step)
         return HardNegatives(pool[chosen[:, 0]].float(), pool[chosen[:, 1]].float())
 
     def _step(self, batch: Batch, hard: HardNegatives | None) -> tuple[Losses, float]:
         rate = learning_rate_at(self.stage, self.at.step)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        torch.manual_seed(torch_seed(self.seed, "dropout", self.at.step))
-        losses = batch_losses(self.model, batch, self.batches.settings.negatives, self.loss, self.device, hard)
+        torch.manual_seed(torch_seed(self.seed, "dropout", self._place()))
+        losses = batch_losses(self.model, batch, self.batches.settings.negatives, self.loss, self.execution, hard)
         if not torch.isfinite(losses.total):
-            raise InputError(
-                f"the loss is {losses.total.item()} at step {self.at.step}, on the samples {batch.keys}; the last "
-                f"good state is in {self.rolling.folder}. Look at these samples, or lower the learning rate"
-            )
+            self._report_not_finite(batch, losses)
         self.optimiser.zero_grad(set_to_none=True)
-        losses.total.backward()
+        # Gradients are averaged over processes, and the shares of the loss add up.
+        (losses.total * self.processes.count).backward()
         if self.stage.gradient_clip:
             torch.nn.utils.clip_grad_norm_(self.model.matcher.parameters(), self.stage.gradient_clip)
         self.optimiser.step()
         return losses, rate
 
+    def _report_not_finite(self, batch: Batch, losses: Losses) -> None:
+        report = self.rolling.folder.parent / f"not-finite-{self.processes.rank}.json"
+        # As text: JSON knows no NaN.
+        numbers = {name: str(value) for name, value in _numbers(losses).items()}
+        content = {"epoch": self.at.epoch, "step": self.at.step, "samples": batch.keys, "numbers": numbers}
+        write_json(report, content)
+        raise InputError(
+            f"the loss is {losses.total.item()} at step {self.at.step}, on the samples {batch.keys}, written to "
+            f"{report}; the last good state is in {self.rolling.folder}. Look at these samples, or lower the learning "
+            "rate"
+        )
+
     def _end_epoch(self, validate: Validate) -> None:
         self.model.matcher.eval()
-        numbers = validate(self.model)
+        found = self.processes.from_first(lambda: validate(self.model))
         row = {"epoch": self.at.epoch, "step": self.at.step}
-        self.at.history.append(row | {f"heldout_{name}": value for name, value in numbers.items()})
-        print(f"epoch {self.at.epoch}: " + ", ".join(f"{k} {v:.4f}" for k, v in numbers.items()), flush=True)
-        if numbers[self.stage.select] > self.at.best:
-            self.at.best = numbers[self.stage.select]
+        self._log(row | {f"heldout_{name}": value for name, value in found.numbers.items()})
+        if found.picture is not None:
+            self.board.picture("held-out pairs", found.picture, self.at.step)
+        self._say(f"epoch {self.at.epoch}: " + ", ".join(f"{k} {v:.4f}" for k, v in found.numbers.items()))
+        if found.numbers[self.stage.select] > self.at.best:
+            self.at.best = found.numbers[self.stage.select]
             self.best_weights = {k: v.detach().cpu().clone() for k, v in self.model.matcher.state_dict().items()}
         self.at.epoch += 1
         self.at.step_in_epoch = 0
@@ -254,69 +330,64 @@ def _numbers(losses: Losses) -> dict[str, float]:
     }
 
 
-def history_csv(rows: list[dict[str, float]]) -> str:
-    """Return the history as CSV: one row per logged step or validated epoch, empty where a number is absent."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in rows)
-    return text.getvalue()
-
-
 def train_stage(
-    initial: str | os.PathLike,
-    manifests: list[Path],
-    features: list[Path] | None,
-    checkpoint: str | os.PathLike,
-    history: str | os.PathLike,
-    state: str | os.PathLike,
+    files: StageFiles,
     stage: StageSettings,
     batch: BatchSettings,
     loss: LossSettings,
     mining: MiningSettings | None,
+    numerics: Numerics,
     run: RunSettings,
     seed: int,
     validate: Validate,
 ) -> None:
-    """Train one stage from a checkpoint to a checkpoint.
+    """Train one stage from a checkpoint to a checkpoint; under ``torchrun`` together with the other processes.
 
     Args:
-        initial: checkpoint to start from.
-        manifests: training sets, one- then two-object.
-        features: their feature stores, or None to compute features in each step.
-        checkpoint: the best model by validation is written here, last.
-        history: CSV of losses and validations.
-        state: folder of the rolling state; kept between attempts, emptied at the end.
+        files: what is read and written.
         mining: hard negatives; None for stage 1.
-        validate: numbers of a model on held-out pairs.
+        validate: looks at a model after each epoch, in the first process alone.
 
     Raises:
         InputError: bad input, or a loss that is not finite.
         Interrupted: asked to stop; the state is saved.
     """
-    model, about = load_checkpoint(initial)
-    stores = [FeatureStore(path, model.backbone) for path in features] if features else None
-    batches = PairBatches(manifests, batch, seed, stores)
-    decides = [dataclasses.asdict(part) for part in (stage, batch, loss) + ((mining,) if mining else ())]
-    key = content_key([decides, seed, sha256(initial), [sha256(manifest) for manifest in manifests]])
-    rolling = RollingState(Path(state), key)
-    trainer = _Trainer(model, batches, stage, loss, mining, run, rolling, seed)
-    trainer.resume()
-    stop = StopRequest(run.time_limit)
-    try:
-        trainer.train(validate, stop)
-    finally:
-        stop.close()
-    model.matcher.load_state_dict(trainer.best_weights)
-    write_text(history, history_csv(trainer.at.history))
-    origin: dict[str, Any] = {
-        "stage": 2 if mining else 1,
-        "steps": about.get("steps", 0) + trainer.at.step,
-        "seed": seed,
-        "select": stage.select,
-        "best": trainer.at.best,
-        "initial": sha256(initial),
-    }
-    save_checkpoint(checkpoint, model.cpu(), origin)
-    rolling.remove()
+    with training_processes(pick_device(run.device)) as (processes, device):
+        model, about = load_checkpoint(files.initial)
+        model = model.to(device)
+        execution = Execution.of(model, device, numerics, processes)
+        stores = [FeatureStore(path, model.backbone) for path in files.features] if files.features else None
+        batches = PairBatches(files.manifests, batch, seed, stores, processes.rank, processes.count)
+        decides = [dataclasses.asdict(part) for part in (stage, batch, loss, execution.numerics)]
+        decides += [dataclasses.asdict(mining)] if mining else []
+        read = [sha256(files.initial), [sha256(manifest) for manifest in files.manifests]]
+        rolling = RollingState(Path(files.state), content_key([decides, processes.count, seed, read]))
+        trainer = _Trainer(model, batches, stage, loss, mining, run, execution, rolling, seed)
+        trainer.resume()
+        trainer.board = Board(files.board if processes.first else None, trainer.at.step)
+        stop = StopRequest(run.time_limit)
+        try:
+            with execution.numerics.repeatable():
+                trainer.train(validate, stop)
+        finally:
+            stop.close()
+            trainer.board.close()
+        if not processes.first:
+            return
+        origin: dict[str, Any] = {
+            "stage": 2 if mining else 1,
+            "steps": about.get("steps", 0) + trainer.at.step,
+            "seed": seed,
+            "processes": processes.count,
+            "numerics": dataclasses.asdict(execution.numerics),
+            "select": stage.select,
+            "best": trainer.at.best,
+            "initial": sha256(files.initial),
+        }
+        save_checkpoint(files.last, model.cpu(), {**origin, "epoch": "last"})
+        write_text(files.history, history_csv(trainer.at.history))
+        if files.pools:
+            join_pools(rolling.folder, files.pools)
+        model.matcher.load_state_dict(trainer.best_weights)
+        save_checkpoint(files.best, model, {**origin, "epoch": "best"})
+        rolling.remove()

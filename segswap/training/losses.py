@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import torch
 
@@ -22,7 +23,10 @@ class Targets:
 
 @dataclasses.dataclass(frozen=True)
 class Losses:
-    """Losses and accuracies of a batch, scalars; ``total`` carries the gradient."""
+    """Losses and accuracies of a batch, scalars, over all processes.
+
+    ``total`` carries the gradient of this process's share: the shares' gradients add up to that of the whole batch.
+    """
 
     total: torch.Tensor
     mask: torch.Tensor
@@ -53,6 +57,7 @@ def pair_losses(
     eta: float,
     cells: str,
     transport: bool = True,
+    over_processes: Callable[[torch.Tensor], torch.Tensor] = lambda values: values,
 ) -> Losses:
     """Return the losses of a batch.
 
@@ -68,6 +73,7 @@ def pair_losses(
         cells: ``all`` weighs every cell by its mask (the paper's formula); ``maximum`` takes the cells whose
             mask equals its map's maximum (the released code).
         transport: whether transported masks take part.
+        over_processes: sums a tensor over all processes that share the batch.
     """
     masks = [output_a[:, 2:], output_b[:, 2:]]
     wanted = [targets.mask_a, targets.mask_b]
@@ -81,7 +87,7 @@ def pair_losses(
     unwanted = [output[:, 2:] for output in negatives]
     predicted = torch.cat([t.flatten() for t in (*terms, *unwanted)])
     target = torch.cat([t.flatten() for t in wanted] + [torch.zeros_like(t).flatten() for t in unwanted])
-    loss_mask = _binary_cross_entropy(predicted, target).mean()
+    mask_error = _binary_cross_entropy(predicted, target).sum()
 
     if cells == "maximum":
         weights = [mask == mask.amax(dim=(1, 2, 3), keepdim=True) for mask in wanted[:2]]
@@ -90,18 +96,18 @@ def pair_losses(
         weights = wanted[:2]
         positive = [mask > 0.5 for mask in weights]
     errors = [(output_a[:, :2] - targets.corr_a).abs(), (output_b[:, :2] - targets.corr_b).abs()]
-    total_weight = sum(weight.sum() for weight in weights)
-    loss_corr = sum((weight * error).sum() for weight, error in zip(weights, errors, strict=True))
-    loss_corr = loss_corr / (2 * total_weight).clamp(min=1e-6)
+    map_error = sum((weight * error).sum() for weight, error in zip(weights, errors, strict=True))
 
     with torch.no_grad():
         hit = torch.cat([(m > 0.5)[p] for m, p in zip(masks, positive, strict=True)])
         quiet = [(m < 0.5)[~p] for m, p in zip(masks, positive, strict=True)]
         quiet = torch.cat(quiet + [(m < 0.5).flatten() for m in unwanted])
-    return Losses(
-        total=loss_mask + eta * loss_corr,
-        mask=loss_mask.detach(),
-        correspondence=loss_corr.detach(),
-        accuracy_positive=hit.float().mean(),
-        accuracy_negative=quiet.float().mean(),
-    )
+        sums = [mask_error, map_error, hit.sum(), quiet.sum()]
+        counts = [predicted.numel(), 2 * sum(weight.sum() for weight in weights), hit.numel(), quiet.numel()]
+        # Means are over the cells of all processes, whatever part of them each one holds.
+        both = over_processes(torch.stack([torch.as_tensor(v, device=target.device).float() for v in sums + counts]))
+        (cells_of_masks, cells_of_maps), means = both[4:6].clamp(min=1e-6), both[:4] / both[4:]
+        means[1] = both[1] / cells_of_maps
+    share = mask_error / cells_of_masks + eta * map_error / cells_of_maps
+    total = means[0] + eta * means[1]
+    return Losses(share + (total - share).detach(), *means)

@@ -26,7 +26,8 @@ from segswap.progress import progress
 from segswap.randomness import torch_seed
 from segswap.sampling import cell_centres, sample
 from segswap.training.batches import BatchSettings, PairBatches, load_batches
-from segswap.training.loop import RunSettings, history_csv
+from segswap.training.history import history_csv
+from segswap.training.loop import RunSettings
 from segswap.training.losses import Targets
 from segswap.training.state import RollingState, StopRequest
 

@@ -12,7 +12,7 @@ import signal
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from segswap.errors import InputError
 from segswap.program import Interrupted
@@ -73,10 +73,15 @@ class StopRequest:
             return "time limit"
         return None
 
+    def stop(self, where: str) -> NoReturn:
+        """Raise ``Interrupted``; the state must have been saved."""
+        reason = self.reason or "another process was asked to stop"
+        raise Interrupted(f"{reason} at {where}; state saved, start the job again to go on")
+
     def raise_if_due(self, where: str) -> None:
         """Raise ``Interrupted`` when a stop was asked for; the state must have been saved."""
         if self.reason:
-            raise Interrupted(f"{self.reason} at {where}; state saved, start the job again to go on")
+            self.stop(where)
 
     def close(self) -> None:
         """Give the signals back."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 
 import torch
+from torch import nn
 
 from segswap.models.segswap import SegSwap
 from segswap.training.augment import Spline, draw_spline, warp_images, warp_targets
 from segswap.training.batches import Batch, Inputs, negative_indices
 from segswap.training.losses import Losses, Targets, pair_losses
+from segswap.training.numerics import Numerics
+from segswap.training.processes import Processes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +28,30 @@ class LossSettings:
     eta: float
     correspondence_cells: str
     transport: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Execution:
+    """How a step is carried out.
+
+    Attributes:
+        device: where.
+        matcher: the model's own, compiled or shared with other processes.
+        numerics: decided for the device.
+        processes: that share the batch.
+    """
+
+    device: torch.device
+    matcher: nn.Module
+    numerics: Numerics
+    processes: Processes
+
+    @classmethod
+    def of(cls, model: SegSwap, device: torch.device, numerics: Numerics, processes: Processes) -> Execution:
+        """Prepare the matcher of a model, which is on the device already."""
+        numerics = numerics.on(device)
+        matcher = processes.share_gradients(numerics.compiled(model.matcher), device)
+        return cls(device, matcher, numerics, processes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,15 +106,17 @@ def batch_losses(
     batch: Batch,
     n_negatives: int,
     settings: LossSettings,
-    device: torch.device,
+    execution: Execution,
     hard: HardNegatives | None = None,
 ) -> Losses:
     """Run the model on a batch and return its losses.
 
     The features of an image are computed once and serve its positive and all its negative pairs.
     """
+    device, autocast = execution.device, execution.numerics.autocast
     b, targets = _warped(batch, device)
-    features_a, features_b = _features(model, batch.a, device), _features(model, b, device)
+    with autocast(device):
+        features_a, features_b = _features(model, batch.a, device), _features(model, b, device)
     hidden_b = (targets.mask_b < 0.5) & batch.hide.to(device)[:, None, None, None]
 
     n = len(features_a)
@@ -100,10 +129,11 @@ def batch_losses(
     if hard is not None:
         x, y = torch.cat([x, hard.first]), torch.cat([y, hard.second])
         y_hidden = torch.cat([y_hidden, torch.zeros_like(y_hidden[:1]).expand(len(hard.first), -1, -1, -1)])
-    if batch.swap:
-        output_b, output_a = model.matcher(y, x, y_hidden, None)
-    else:
-        output_a, output_b = model.matcher(x, y, None, y_hidden)
+    with autocast(device):
+        if batch.swap:
+            output_b, output_a = execution.matcher(y, x, y_hidden, None)
+        else:
+            output_a, output_b = execution.matcher(x, y, None, y_hidden)
     return pair_losses(
         output_a[:n],
         output_b[:n],
@@ -112,4 +142,5 @@ def batch_losses(
         settings.eta,
         settings.correspondence_cells,
         settings.transport,
+        execution.processes.total,
     )
