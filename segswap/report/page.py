@@ -30,6 +30,8 @@ _CAPTIONS = {
     "Boxes: the label in white; the found box in green where the IoU is above the threshold, else in red.",
     "tokyo247": "Query, best of the first ranking, best after re-ranking; green where it is the place.",
     "pitts30k": "Query, best of the first ranking, best after re-ranking; green where it is the place.",
+    "hard negatives": "Unrelated pictures that the model took for related most of all, early and late in stage 2. The "
+    "score is the sum of both mean masks.",
     "internet": "Image with the label in green, then for each matcher the soft mask and the segmentation in orange.",
 }
 

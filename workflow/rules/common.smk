@@ -135,6 +135,41 @@ def histories():
     return {name: f"{RESULTS}/history/{file}.csv" for name, file in named.items()}
 
 
+def launcher():
+    """Return what starts a training: Python, or torchrun, which starts several processes of it."""
+    processes = config["train"]["processes"]
+    if processes == 1:
+        return "python"
+    return f"python -m torch.distributed.run --standalone --nproc-per-node {processes}"
+
+
+def brueghel_selection(stage):
+    """Return what a stage reads whose best model is chosen on Brueghel, by name; nothing for others."""
+    if config["train"][stage]["select"] != "brueghel_map":
+        return {}
+    section = config["benchmarks"]["brueghel"]
+    validation = section["validation"]
+    return {
+        "brueghel_images": section["images"],
+        "brueghel_labels": section["labels"],
+        "brueghel_database": f"{RESULTS}/features/brueghel/database.npy",
+        "brueghel_queries": f"{RESULTS}/features/brueghel/queries.npy",
+        **({"brueghel_validation": validation} if validation else {}),
+    }
+
+
+def brueghel_flags(stage):
+    """Return the flags that make a stage validate on Brueghel too."""
+    files = {
+        name.removeprefix("brueghel_"): path
+        for name, path in brueghel_selection(stage).items()
+    }
+    if not files:
+        return ""
+    named = json.dumps({"validation": None, **files})
+    return f"--brueghel {shlex.quote(named)} --brueghel-settings {shlex.quote(brueghel_settings())}"
+
+
 def stage2_settings():
     """Return the schedule of stage 2: an epoch has at most ``mining.max_steps`` steps."""
     stage = {
@@ -197,7 +232,7 @@ def soft_masks(matcher):
 def brueghel_settings():
     """Return the protocol of Brueghel as JSON."""
     section = {**config["benchmarks"]["brueghel"], "protocol": config["protocol"]}
-    return without(section, "images", "labels", "chunks")
+    return without(section, "images", "labels", "validation", "chunks")
 
 
 def place_settings(wildcards):
@@ -243,7 +278,10 @@ def report_files():
     sets = [(split, kind) for split in ("train", "heldout") for kind in KINDS]
     files = {
         "metrics": {name: f"{RESULTS}/metrics/{name}.json" for name in REPORTED},
-        "pictures": {name: f"{RESULTS}/pictures/{name}.jpg" for name in REPORTED},
+        "pictures": {
+            **{name: f"{RESULTS}/pictures/{name}.jpg" for name in REPORTED},
+            "hard negatives": f"{RESULTS}/pictures/hard_negatives.jpg",
+        },
         "objects": {
             split: f"{RESULTS}/objects/{split}.json" for split in ("train", "heldout")
         },

@@ -64,7 +64,9 @@ rule report_page:
     """Numbers, curves, pictures, and what the data are, on one page that opens anywhere."""
     input:
         metrics=metrics_files(REPORTED),
-        pictures=[f"{RESULTS}/pictures/{name}.jpg" for name in REPORTED],
+        pictures=[
+            f"{RESULTS}/pictures/{name}.jpg" for name in [*REPORTED, "hard_negatives"]
+        ],
         objects=[f"{RESULTS}/objects/{split}.json" for split in ("train", "heldout")],
         pair_sets=[manifests(split) for split in ("train", "heldout")],
         galleries=expand(

@@ -8,6 +8,7 @@ rule models:
         f"{RESULTS}/checkpoints/untrained.pt",
         f"{RESULTS}/checkpoints/stage1.pt",
         f"{RESULTS}/checkpoints/stage2.pt",
+        f"{RESULTS}/pictures/hard_negatives.jpg",
         f"{RESULTS}/baseline.json",
 
 
@@ -122,6 +123,7 @@ rule train_stage1:
     batch; after each epoch it is validated on held-out pairs and the best model is kept.
     """
     input:
+        **brueghel_selection("stage1"),
         initial=f"{RESULTS}/checkpoints/untrained.pt",
         manifests=manifests("train"),
         features=pair_features("train") if config["train"]["store_features"] else [],
@@ -129,6 +131,7 @@ rule train_stage1:
         heldout_features=pair_features("heldout"),
     output:
         checkpoint=f"{RESULTS}/checkpoints/stage1.pt",
+        last=f"{RESULTS}/checkpoints/stage1-last.pt",
         history=f"{RESULTS}/history/stage1.csv",
     log:
         f"logs/{config['run']}/train_stage1.log",
@@ -140,9 +143,13 @@ rule train_stage1:
     resources:
         mem_mb=8000,
         runtime=10080,
-        gpu=1,
+        gpu=config["train"]["processes"],
         compute=COMPUTE,
     params:
+        launcher=launcher(),
+        brueghel=brueghel_flags("stage1"),
+        numerics=json.dumps(config["train"]["numerics"]),
+        board=f"{RESULTS}/tensorboard/stage1",
         stage=json.dumps(config["train"]["stage1"]),
         batch=json.dumps(config["train"]["batch"]),
         loss=json.dumps(config["train"]["loss"]),
@@ -152,7 +159,7 @@ rule train_stage1:
         state=f"{RESULTS}/state/stage1",
         version=versions.TRAINING,
     shell:
-        "python workflow/scripts/train_stage.py"
+        "{params.launcher} workflow/scripts/train_stage.py"
         " --initial {input.initial:q}"
         " --manifests {input.manifests:q}"
         " --features {input.features:q}"
@@ -160,13 +167,17 @@ rule train_stage1:
         " --heldout-features {input.heldout_features:q}"
         " --validation-pairs {params.validation_pairs}"
         " --protocol {params.protocol}"
+        " {params.brueghel}"
         " --stage {params.stage:q}"
         " --batch {params.batch:q}"
         " --loss {params.loss:q}"
+        " --numerics {params.numerics:q}"
         " --compute {resources.compute:q}"
         " --seed {params.seed}"
         " --state {params.state:q}"
+        " --board {params.board:q}"
         " --checkpoint {output.checkpoint:q}"
+        " --last {output.last:q}"
         " --history {output.history:q}"
         " >> {log:q} 2>&1"
 
@@ -176,6 +187,7 @@ rule train_stage2:
     scored, and those that the model takes for related join the batches with empty targets.
     """
     input:
+        **brueghel_selection("stage2"),
         initial=f"{RESULTS}/checkpoints/stage1.pt",
         manifests=manifests("train"),
         features=pair_features("train") if config["train"]["store_features"] else [],
@@ -183,7 +195,9 @@ rule train_stage2:
         heldout_features=pair_features("heldout"),
     output:
         checkpoint=f"{RESULTS}/checkpoints/stage2.pt",
+        last=f"{RESULTS}/checkpoints/stage2-last.pt",
         history=f"{RESULTS}/history/stage2.csv",
+        pools=f"{RESULTS}/history/stage2-pools.parquet",
     log:
         f"logs/{config['run']}/train_stage2.log",
     benchmark:
@@ -194,9 +208,13 @@ rule train_stage2:
     resources:
         mem_mb=8000,
         runtime=10080,
-        gpu=1,
+        gpu=config["train"]["processes"],
         compute=COMPUTE,
     params:
+        launcher=launcher(),
+        brueghel=brueghel_flags("stage2"),
+        numerics=json.dumps(config["train"]["numerics"]),
+        board=f"{RESULTS}/tensorboard/stage2",
         stage=stage2_settings(),
         batch=json.dumps(config["train"]["batch"]),
         mining=json.dumps(config["train"]["stage2"]["mining"]),
@@ -207,7 +225,7 @@ rule train_stage2:
         state=f"{RESULTS}/state/stage2",
         version=versions.TRAINING,
     shell:
-        "python workflow/scripts/train_stage.py"
+        "{params.launcher} workflow/scripts/train_stage.py"
         " --initial {input.initial:q}"
         " --manifests {input.manifests:q}"
         " --features {input.features:q}"
@@ -215,16 +233,49 @@ rule train_stage2:
         " --heldout-features {input.heldout_features:q}"
         " --validation-pairs {params.validation_pairs}"
         " --protocol {params.protocol}"
+        " {params.brueghel}"
         " --stage {params.stage:q}"
         " --batch {params.batch:q}"
         " --loss {params.loss:q}"
         " --mining {params.mining:q}"
+        " --numerics {params.numerics:q}"
         " --compute {resources.compute:q}"
         " --seed {params.seed}"
         " --state {params.state:q}"
+        " --board {params.board:q}"
         " --checkpoint {output.checkpoint:q}"
+        " --last {output.last:q}"
         " --history {output.history:q}"
+        " --pools {output.pools:q}"
         " >> {log:q} 2>&1"
+
+
+rule picture_hard_negatives:
+    """The pairs of unrelated pictures that the model took for related most of all, early and late in stage 2."""
+    input:
+        manifests=manifests("train"),
+        pools=f"{RESULTS}/history/stage2-pools.parquet",
+    output:
+        report(
+            f"{RESULTS}/pictures/hard_negatives.jpg",
+            caption="../report/hard_negatives.rst",
+            category="Pictures",
+        ),
+    log:
+        f"logs/{config['run']}/picture_hard_negatives.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        version=versions.PICTURES,
+    shell:
+        "python workflow/scripts/picture_hard_negatives.py"
+        " --manifests {input.manifests:q}"
+        " --pools {input.pools:q}"
+        " --output {output:q}"
+        " > {log:q} 2>&1"
 
 
 rule calibrate_baseline:

@@ -1,0 +1,23 @@
+"""Draw the hardest negatives that stage 2 found."""
+
+from __future__ import annotations
+
+import argparse
+
+from segswap.benchmarks.pictures import draw_hard_negatives
+from segswap.pairs.shards import PairSet
+from segswap.program import run
+
+
+def main() -> None:
+    """Parse the arguments and draw."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--manifests", nargs=2, required=True, help="one- and two-object training sets")
+    parser.add_argument("--pools", required=True, help="scored pools of stage 2")
+    parser.add_argument("--output", required=True, help="picture to write")
+    args = parser.parse_args()
+    draw_hard_negatives([PairSet(manifest) for manifest in args.manifests], args.pools, args.output, count=12)
+
+
+if __name__ == "__main__":
+    run(main)
