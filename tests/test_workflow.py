@@ -165,6 +165,30 @@ def test_a_single_stage_can_be_forced(finished: Path) -> None:
     assert hashlib.sha256(again).digest() == hashlib.sha256(before).digest(), "the same training, bit for bit"
 
 
+def test_a_stage_is_trained_by_several_processes_where_the_configuration_says_so(
+    finished: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "processes"
+    shutil.copytree(finished, folder, symlinks=True)
+    settings = ("--config", 'train={"processes": 2}')
+    snakemake(folder, "results/tiny/checkpoints/stage1.pt", *settings)
+    said = subprocess.run(
+        [sys.executable, "-m", "segswap.cli", "info", "results/tiny/checkpoints/stage1.pt"],
+        cwd=folder, capture_output=True, text=True,
+    )  # fmt: skip
+    about = json.loads(said.stdout)
+    assert about["processes"] == 2 and about["epoch"] == "best"
+    assert list((folder / "results/tiny/tensorboard/stage1").glob("events*"))
+
+
+def test_models_are_selected_by_brueghel_where_the_configuration_says_so(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "selection"
+    shutil.copytree(finished, folder, symlinks=True)
+    snakemake(folder, "results/tiny/checkpoints/stage1.pt", "--config", 'train={"stage1": {"select": "brueghel_map"}}')
+    history = (folder / "results/tiny/history/stage1.csv").read_text()
+    assert "heldout_brueghel_map" in history.splitlines()[0]
+
+
 def test_absent_requested_data_is_named_and_stops_nothing_else(finished: Path) -> None:
     settings = json.dumps({"tokyo247": {"folder": "resources/tokyo247"}})
     said = snakemake(finished, "--config", f"benchmarks={settings}", fails=True)
