@@ -165,10 +165,6 @@ def _contradictions(config: Section) -> Iterator[str]:
         pairs["train"].values()
     ):
         yield "backbone.pretrain.pairs: a batch is larger than a training set of pairs"
-    for name in ("tokyo247", "pitts30k"):
-        files = config["benchmarks"][name]["files"]
-        if not files["positions"] and not (files["query_positions"] and files["database_positions"]):
-            yield f"benchmarks.{name}.files: set positions, or query_positions and database_positions"
 
 
 INTRODUCTION = """\

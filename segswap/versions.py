@@ -14,9 +14,9 @@ STYLE_STATISTICS = 1
 PAIRS = 2
 """Pictures and labels of a pair, given its recipe."""
 
-FEATURES = 1
+FEATURES = 3
 PRETRAINING = 1
 TRAINING = 2
-PREDICTIONS = 1
-METRICS = 1
-PICTURES = 2
+PREDICTIONS = 2
+METRICS = 2
+PICTURES = 3

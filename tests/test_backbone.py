@@ -118,6 +118,6 @@ def test_an_image_has_the_same_features_alone_and_in_a_batch():
     model = SegSwap(small_trunk(), Transformer(TransformerSettings("tiny", 32)))
     images = torch.rand(3, 3, 64, 96, generator=torch.Generator().manual_seed(5))
     together = model.features(images)
-    assert together.is_contiguous()
+    assert together.is_contiguous(memory_format=torch.channels_last)
     for n in range(3):
         torch.testing.assert_close(model.features(images[n : n + 1])[0], together[n], atol=1e-6, rtol=0)

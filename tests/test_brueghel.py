@@ -21,6 +21,7 @@ from segswap.benchmarks.brueghel import (
     query_crop,
     query_loaders,
     query_names,
+    query_results,
     rankings,
     read_query,
     retrieval_precisions,
@@ -346,6 +347,22 @@ def test_perfect_predictions_have_full_marks(dataset, table):
     numbers = metrics(dataset, perfect(dataset, table), SMALL)
     assert numbers.pop("queries") == 6
     assert set(numbers.values()) == {1.0}
+
+
+def test_every_query_has_its_results_and_they_add_up(dataset, table):
+    results = query_results(dataset, table, SMALL)
+    assert [result["query"] for result in results] == list(range(6))
+    numbers = metrics(dataset, table, SMALL)
+    for category in ("star", "ring"):
+        own = [result["average_precision"] for result in results if result["category"] == category]
+        assert numbers[f"map_{category}"] == pytest.approx(np.mean(own))
+    for maker, name in (("direct", "detection_map"), ("cosine", "detection_map_cosine")):
+        for threshold in SMALL.thresholds:
+            values = [
+                np.mean([r[f"{maker}@{threshold:g}"] for r in results if r["category"] == category])
+                for category in ("star", "ring")
+            ]
+            assert numbers[f"{name}@{threshold:g}"] == pytest.approx(np.mean(values))
 
 
 def test_the_worst_ranking_has_the_least_precision(dataset, table):

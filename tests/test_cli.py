@@ -89,7 +89,7 @@ def test_info_describes_checkpoints_and_feature_stores(
     extract_features(["one", "two"], [lambda: picture] * 2, backbone, (64, 64), tmp_path / "store.npy")
     capsys.readouterr()
     assert run(monkeypatch, "info", tmp_path / "store.npy") == 0
-    assert json.loads(capsys.readouterr().out)["shape"] == [2, 16, 4, 4]
+    assert json.loads(capsys.readouterr().out)["shape"] == [2, 4, 4, 16]
     assert "expected a checkpoint" in str(run(monkeypatch, "info", tmp_path / "a.txt"))
 
 

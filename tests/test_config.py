@@ -83,7 +83,6 @@ def test_defaults_are_not_shared_between_configurations() -> None:
         ("pairs.train.1obj", 4, r"pairs\.train\.1obj: 4 pairs are fewer than train\.batch\.positives"),
         ("pairs.heldout.2obj", 2, r"pairs\.heldout\.2obj: held-out pairs need at least 4"),
         ("train.stage2.mining.hard_above", 0.01, r"mining\.hard_above: must be above .*zero_below"),
-        ("benchmarks.pitts30k.files", {"positions": None}, r"benchmarks\.pitts30k\.files: set positions, or"),
     ],
 )
 def test_a_mistake_is_refused_with_a_message_that_names_the_key(path: str, value: Any, message: str) -> None:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from segswap.benchmarks import brueghel, internet, places
+from segswap.benchmarks import brueghel, internet, place_data
 from segswap.benchmarks.metrics import positives_within, recall_at
 from segswap.demo_world.brueghel import detail_category, draw_brueghel, draw_detail, labels_of, plan_paintings
 from segswap.demo_world.figures import FIGURES, draw_figure
@@ -35,14 +35,14 @@ from segswap.randomness import generator
 SEED = 3
 N_DETAILS, COPIES, N_DISTRACTORS = 5, 4, 6
 N_PLACES, N_QUERIES = 6, 12
-TOKYO = places.PlaceFiles(
+TOKYO = place_data.PlaceFiles(
     "query_list.npy",
     "database_list.npy",
     query_positions="query_utm.npy",
     database_positions="database_utm.npy",
     first_ranking="netvlad_scores.npy",
 )
-PITTS = places.PlaceFiles("queries.txt", "database.txt", positions="positions.npz")
+PITTS = place_data.PlaceFiles("queries.txt", "database.txt", positions="positions.npz")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -277,7 +277,7 @@ def test_night_is_dark_with_lit_windows():
 
 
 def test_tokyo_loads_with_twelve_consecutive_views_per_place(tokyo):
-    dataset = places.load(tokyo, TOKYO)
+    dataset = place_data.load(tokyo, TOKYO)
     assert len(dataset.database) == 12 * N_PLACES
     assert len(dataset.queries) == N_QUERIES
     for place in range(N_PLACES):
@@ -288,7 +288,7 @@ def test_tokyo_loads_with_twelve_consecutive_views_per_place(tokyo):
 
 
 def test_tokyo_places_lie_apart_and_every_query_has_its_place(tokyo):
-    dataset = places.load(tokyo, TOKYO)
+    dataset = place_data.load(tokyo, TOKYO)
     stations = dataset.database_positions[::12]
     distance = np.linalg.norm(stations[:, None] - stations, axis=2)[~np.eye(N_PLACES, dtype=bool)]
     assert distance.min() >= 60
@@ -299,7 +299,7 @@ def test_tokyo_places_lie_apart_and_every_query_has_its_place(tokyo):
 
 def test_tokyo_neighbouring_views_overlap(tokyo):
     """A column of one view appears further left in the next, 30 degrees to the right."""
-    dataset = places.load(tokyo, TOKYO)
+    dataset = place_data.load(tokyo, TOKYO)
     first, second = (cv2.cvtColor(read_image(tokyo / name), cv2.COLOR_RGB2GRAY) for name in dataset.database[:2])
     found = cv2.matchTemplate(second, first[30:110, 130:170], cv2.TM_CCOEFF_NORMED)
     _, best, _, (x, _) = cv2.minMaxLoc(found)
@@ -308,13 +308,13 @@ def test_tokyo_neighbouring_views_overlap(tokyo):
 
 
 def test_tokyo_queries_are_darker_than_the_database(tokyo):
-    dataset = places.load(tokyo, TOKYO)
+    dataset = place_data.load(tokyo, TOKYO)
     night, day = ([read_image(tokyo / name).mean() for name in names] for names in (dataset.queries, dataset.database))
     assert max(night) < min(day)
 
 
 def test_tokyo_first_ranking_is_plausible_and_imperfect(tokyo):
-    dataset = places.load(tokyo, TOKYO)
+    dataset = place_data.load(tokyo, TOKYO)
     scores = np.load(tokyo / "netvlad_scores.npy", allow_pickle=False)
     assert scores.shape == (N_QUERIES, 12 * N_PLACES)
     assert scores.dtype == np.float32
@@ -332,7 +332,7 @@ def test_layout_descriptor_ignores_colour_and_inversion():
 
 
 def test_pitts_loads_with_positives_for_every_query(pitts):
-    dataset = places.load(pitts, PITTS)
+    dataset = place_data.load(pitts, PITTS)
     assert len(dataset.database) == 4 * N_PLACES
     assert len(dataset.queries) == N_QUERIES
     assert dataset.first_ranking is None

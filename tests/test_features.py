@@ -12,6 +12,7 @@ import torch
 
 from segswap.errors import InputError
 from segswap.images import UnreadableImage, read_image, resize
+from segswap.matching import features
 from segswap.matching.features import FeatureStore, backbone_key, extract_features, images_to_tensor
 from segswap.matching.predict import load_matcher, predict_pairs
 from segswap.models.backbone import Backbone, BackboneSettings
@@ -59,9 +60,10 @@ def test_features_come_back_by_name_and_position(store, trunk):
 
 def test_the_store_is_half_precision_and_only_two_files(store, trunk):
     array = np.load(store, mmap_mode="r", allow_pickle=False)
-    assert array.dtype == np.float16 and array.shape == (5, trunk.channels, 3, 4)
+    assert array.dtype == np.float16 and array.shape == (5, 3, 4, trunk.channels)
     assert sorted(path.name for path in store.parent.iterdir()) == ["features.json", "features.npy"]
     header = json.loads(store.with_suffix(".json").read_text())
+    assert header.pop("preprocessing").startswith("squashed to size")
     assert header == {"names": NAMES, "size": [64, 48], "channels": trunk.channels, "backbone": backbone_key(trunk)}
 
 
@@ -86,6 +88,13 @@ def test_another_backbone_is_an_error(store, trunk):
     for other in (make_trunk(seed=2), make_trunk(projection=8)):
         with pytest.raises(InputError, match="another backbone; delete the store"):
             FeatureStore(store, other)
+
+
+def test_another_preprocessing_is_an_error(store, trunk):
+    header = json.loads(store.with_suffix(".json").read_text())
+    store.with_suffix(".json").write_text(json.dumps({**header, "preprocessing": "none"}))
+    with pytest.raises(InputError, match=r"features\.npy: features of images prepared in another way"):
+        FeatureStore(store, trunk)
 
 
 def test_the_backbone_s_key_covers_the_batch_norm_statistics(trunk):
@@ -137,7 +146,64 @@ def test_an_unreadable_image_leaves_no_store_behind(tmp_path, trunk):
     loaders = [lambda: picture(1), lambda: read_image(tmp_path / "gone.jpg")]
     with pytest.raises(UnreadableImage, match=r"gone\.jpg"):
         extract_features(["a.jpg", "gone.jpg"], loaders, trunk, SIZE, tmp_path / "f.npy", batch=1)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == []
+
+
+# Going on
+
+
+def names_read(count: int, fails_at: int | None = None) -> tuple[list[int], list]:
+    """Return a list that fills with the numbers of the images that are read, and their loaders."""
+    read: list[int] = []
+
+    def load(number: int) -> np.ndarray:
+        if number == fails_at:
+            raise KeyboardInterrupt
+        read.append(number)
+        return picture(number)
+
+    return read, [lambda n=n: load(n) for n in range(count)]
+
+
+def test_an_extraction_that_was_cut_off_goes_on_and_gives_the_same_store(tmp_path, trunk, capsys):
+    names = [f"{n}.jpg" for n in range(9)]
+    extract_features(names, names_read(9)[1], trunk, SIZE, tmp_path / "through.npy", batch=2)
+    read, loaders = names_read(9, fails_at=5)
+    with pytest.raises(KeyboardInterrupt):
+        extract_features(names, loaders, trunk, SIZE, tmp_path / "f.npy", batch=2)
+    assert read == [0, 1, 2, 3, 4] and not (tmp_path / "f.npy").exists()
+    read, loaders = names_read(9)
+    extract_features(names, loaders, trunk, SIZE, tmp_path / "f.npy", batch=2)
+    assert read == [4, 5, 6, 7, 8], "whole batches are kept"
+    assert "going on after 4 images" in capsys.readouterr().out
+    assert (tmp_path / "f.npy").read_bytes() == (tmp_path / "through.npy").read_bytes()
+    assert (tmp_path / "f.json").read_bytes() == (tmp_path / "through.json").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["f.json", "f.npy", "through.json", "through.npy"]
+
+
+@pytest.mark.parametrize("change", ["names", "size", "weights"])
+def test_what_was_done_for_another_store_is_not_taken_up(tmp_path, trunk, change):
+    names = [f"{n}.jpg" for n in range(4)]
+    with pytest.raises(KeyboardInterrupt):
+        extract_features(names, names_read(4, fails_at=3)[1], trunk, SIZE, tmp_path / "f.npy", batch=1)
+    other = {"names": names, "size": SIZE, "weights": trunk}
+    other[change] = {"names": ["x.jpg", *names[1:]], "size": (96, 48), "weights": make_trunk(2)}[change]
+    read, loaders = names_read(4)
+    extract_features(other["names"], loaders, other["weights"], other["size"], tmp_path / "f.npy", batch=1)
+    assert read == [0, 1, 2, 3]
+
+
+def test_progress_is_noted_now_and_then_for_a_run_that_is_killed(tmp_path, trunk, monkeypatch):
+    monkeypatch.setattr(features, "_SAVE_SECONDS", 0.0)
+    notes = []
+
+    def load() -> np.ndarray:
+        found = list(tmp_path.glob(".*.json"))
+        notes.append(json.loads(found[0].read_text())["done"] if found else 0)
+        return picture(1)
+
+    extract_features([f"{n}.jpg" for n in range(4)], [load] * 4, trunk, SIZE, tmp_path / "f.npy", batch=1)
+    assert notes == [0, 1, 2, 3]
 
 
 # Predictions from stores

@@ -7,10 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from segswap.benchmarks import brueghel, internet, places
+from segswap.benchmarks import brueghel, internet, place_data, places
 from segswap.benchmarks.pictures import draw_brueghel, draw_hard_negatives, draw_internet, draw_pairs, draw_places
 from segswap.drawing import (
     GREEN,
+    ORANGE,
     RED,
     caption,
     contact_sheet,
@@ -312,20 +313,26 @@ class TestBrueghel:
 
 
 class TestPlaces:
-    settings = places.PlaceSettings((160, 120), 25, 3, 1, "none", "gem", "corrected")
+    settings = places.PlaceSettings((160, 128), 25, 3, 1, "none", "gem", "corrected")
 
     @pytest.fixture
-    def dataset(self, tmp_path) -> places.Places:
+    def dataset(self, tmp_path) -> place_data.Places:
         for name, value in (("q.jpg", 50), ("d0.jpg", 100), ("d1.jpg", 150), ("d2.jpg", 200)):
             write_bytes(tmp_path / name, encode_jpeg(grey(120, 160, value)))
         positions = np.array([[0.0, 0], [0, 500], [0, 900]])
-        return places.Places(
+        return place_data.Places(
             tmp_path, ("q.jpg",), ("d0.jpg", "d1.jpg", "d2.jpg"), np.array([[0.0, 10]]), positions, None
         )
 
     def draw(self, dataset, output, scores) -> np.ndarray:
         ranking = np.array([[1, 0, 2]], np.int32)
-        rows = [{"query": 0, "item": item, "score": score} for item, score in enumerate(scores)]
+        best = int(np.argmax(scores))
+        masks = {"query_mask": bytes([255] * 80), "item_mask": bytes([0] * 40 + [255] * 40)}
+        nothing = dict.fromkeys(masks)
+        rows = [
+            {"query": 0, "item": item, "score": score, **(masks if item == best else nothing)}
+            for item, score in enumerate(scores)
+        ]
         tables = {"model": pa.Table.from_pylist(rows)}
         draw_places(dataset, ranking, [ranking[0]], tables, self.settings, output, 3)
         return read_image(output)
@@ -336,8 +343,17 @@ class TestPlaces:
         assert has(better, GREEN) > 1000 and has(better, RED) > 1000
         assert has(same, GREEN) == 0 and has(same, RED) > has(better, RED)
 
+    def test_both_pictures_of_the_best_match_are_lit_up_where_they_match(self, dataset, tmp_path):
+        sheet = self.draw(dataset, tmp_path / "sheet.png", [1.0, 0.5, 0.0])
+        # Query, best of the first ranking, then the pair: the whole query is lit, of the image its lower half.
+        pair = sheet[-108 - 40 : -40, 8 + 2 * (144 + 8) + 8 :]
+        # The mask ends in the middle of the image: its contour.
+        assert (np.abs(pair.astype(int) - ORANGE).max(-1) < 90).sum() > 100
+        # Frames are four pixels wide, and two lie between the pictures of the pair.
+        assert sheet.shape[1] == 8 + 144 + 8 + (144 + 8) + 8 + (2 * 144 + 2 + 8) + 8
+
     def test_a_data_set_without_positives_is_an_error(self, dataset, tmp_path):
-        lost = places.Places(
+        lost = place_data.Places(
             dataset.folder, dataset.queries, dataset.database, np.array([[9e6, 0]]), dataset.database_positions, None
         )
         with pytest.raises(InputError, match="within 25 m"):

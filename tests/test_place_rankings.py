@@ -13,7 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segswap.benchmarks import places
-from segswap.benchmarks.places import Places, PlaceSettings
+from segswap.benchmarks.metrics import positives_within
+from segswap.benchmarks.place_data import Places
+from segswap.benchmarks.places import PlaceSettings
+from segswap.randomness import generator
 
 SETTINGS = PlaceSettings(
     image_size=(80, 64),
@@ -99,6 +102,28 @@ def test_re_ranking_moves_candidates_only_and_keeps_ties_in_place():
     assert found.tolist() == [1, 0, 3, 4, 6, 2, 7, 5, 8, 9]
 
 
+def test_every_query_s_ranks_are_those_that_the_recalls_count():
+    rng = generator(4, "ranks")
+    names = tuple(f"{n}.jpg" for n in range(20))
+    spots = rng.uniform(0, 200, (20, 2))
+    asked = np.concatenate([rng.uniform(0, 200, (9, 2)), [[9e5, 0]]])
+    data = Places(Path("nowhere"), tuple(f"q{n}.jpg" for n in range(10)), names, asked, spots, None)
+    ranking = np.stack([rng.permutation(20) for _ in range(10)]).astype(np.int32)
+    candidates = [row[:6] for row in ranking]
+    rows = [{"query": q, "item": int(item), "score": float(rng.random())} for q in range(10) for item in candidates[q]]
+    table = pa.Table.from_pylist(rows)
+    settings = PlaceSettings((160, 128), 25.0, 6, 1, "none", "gem", "corrected")
+    results = places.query_results(data, ranking, candidates, table, settings)
+    numbers = places.metrics(data, ranking, candidates, table, settings)
+    for name, prefix in (("rank", "recall"), ("first_rank", "first_recall")):
+        ranks = np.array([np.inf if rank is None else rank for rank in results[name].to_pylist()])
+        for n in places.COUNTS:
+            assert numbers[f"{prefix}@{n}"] == pytest.approx((ranks <= n).mean())
+    assert results["positives"].to_pylist()[-1] == 0 and results["rank"].to_pylist()[-1] is None
+    near = [rank == 1 for rank in results["rank"].to_pylist()]
+    assert [metres <= 25 for metres in results["metres"].to_pylist()] == near
+
+
 def test_suppression_after_re_ranking_keeps_the_view_that_won():
     settings = dataclasses.replace(SETTINGS, views_per_place=3, suppression="after")
     assert places.suppressed([np.array([4, 0, 3, 1, 8, 6])], settings)[0].tolist() == [4, 0, 8]
@@ -115,7 +140,7 @@ def test_perfect_scores_have_full_recall(suppression):
     settings = dataclasses.replace(SETTINGS, views_per_place=3, suppression=suppression, candidates=12)
     ranking = np.tile(np.arange(11, -1, -1), (5, 1))
     candidates = places.pick_candidates(ranking, settings)
-    positives = places.positives_within(dataset.query_positions, dataset.database_positions, settings.metres)
+    positives = positives_within(dataset.query_positions, dataset.database_positions, settings.metres)
     assert [len(found) for found in positives] == [3] * 4 + [0]
     scores = [np.isin(row, positives[query]) for query, row in enumerate(candidates)]
     numbers = places.metrics(dataset, ranking, candidates, score_table(candidates, scores), settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import cv2
@@ -10,9 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from scipy.io import savemat
 
-from segswap.benchmarks import places
-from segswap.benchmarks.places import PlaceFiles, Places, PlaceSettings
+from segswap.benchmarks import place_data, places
+from segswap.benchmarks.metrics import positives_within, recall_at
+from segswap.benchmarks.place_data import PlaceFiles, Places
+from segswap.benchmarks.places import PlaceSettings
 from segswap.benchmarks.places_matching import first_ranking, global_descriptors, predict
 from segswap.errors import InputError
 from segswap.images import encode_jpeg
@@ -67,7 +71,7 @@ def write_places(root: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    return places.load(write_places(tmp_path_factory.mktemp("read only") / "places"), FILES)
+    return place_data.load(write_places(tmp_path_factory.mktemp("read only") / "places"), FILES)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +87,7 @@ def test_lists_positions_and_pictures_load_in_order(dataset):
     assert dataset.queries[:2] == ("queries/0.jpg", "queries/1.jpg")
     assert dataset.database[3] == "place 1/view & 0.jpg", "a leading ./ is dropped"
     assert dataset.query_positions.shape == (5, 2) and dataset.database_positions.shape == (12, 2)
-    loaders = places.image_loaders(dataset.folder, dataset.database)
+    loaders = place_data.image_loaders(dataset.folder, dataset.database)
     assert len(loaders) == 12 and loaders[4]().shape == (75, 100, 3)
 
 
@@ -92,54 +96,170 @@ def test_lists_and_positions_may_be_numpy_files(folder):
         np.save(folder / "q.npy", arrays["utmQ"])
         np.save(folder / "d.npy", arrays["utmDb"])
     np.save(folder / "names.npy", np.array(["./queries/0.jpg", "queries/1.jpg"]))
-    assert places.read_names(folder / "names.npy") == ("queries/0.jpg", "queries/1.jpg")
+    assert place_data.read_names(folder / "names.npy") == ("queries/0.jpg", "queries/1.jpg")
     separate = PlaceFiles("queries.txt", "database.txt", query_positions="q.npy", database_positions="d.npy")
-    expected, found = places.load(folder, FILES), places.load(folder, separate)
+    expected, found = place_data.load(folder, FILES), place_data.load(folder, separate)
     np.testing.assert_array_equal(found.query_positions, expected.query_positions)
-    with pytest.raises(InputError, match="no positions given; set positions, or"):
-        places.load(folder, PlaceFiles("queries.txt", "database.txt"))
+    with pytest.raises(InputError, match="no positions given; set positions, query_positions and"):
+        place_data.load(folder, PlaceFiles("queries.txt", "database.txt"))
     with pytest.raises(InputError, match=r"q\.npy: a single array, expected an \.npz with utmQ and utmDb"):
-        places.load(folder, dataclasses.replace(FILES, positions="q.npy"))
+        place_data.load(folder, dataclasses.replace(FILES, positions="q.npy"))
+
+
+def write_structure(folder: Path, path: Path, **changes) -> None:
+    """Write lists and positions as the original ``dbStruct``: fields by their places."""
+    expected = place_data.load(folder, FILES)
+    fields = {
+        "whichSet": "test",
+        "dbImageFns": np.array(expected.database, object)[:, None],
+        "utmDb": expected.database_positions.T,
+        "qImageFns": np.array(expected.queries, object)[:, None],
+        "utmQ": expected.query_positions.T,
+        "numImages": float(len(expected.database)),
+        "numQueries": float(len(expected.queries)),
+        "posDistThr": 25.0,
+        "posDistSqThr": 625.0,
+    }
+    savemat(path, {"dbStruct": {**fields, **changes}})
+
+
+def test_lists_and_positions_may_be_the_original_matlab_structure(folder):
+    write_structure(folder, folder / "test.mat")
+    expected = place_data.load(folder, FILES)
+    found = place_data.load(folder, PlaceFiles(None, None, structure="test.mat"))
+    assert (found.queries, found.database) == (expected.queries, expected.database)
+    np.testing.assert_array_equal(found.query_positions, expected.query_positions)
+    np.testing.assert_array_equal(found.database_positions, expected.database_positions)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"x\.mat: no such file"),
+        (b"", r"x\.mat: not readable as a dbStruct"),
+        (b"text", r"x\.mat: not readable as a dbStruct"),
+        ({"other": 1}, r"x\.mat: not readable as a dbStruct"),
+        ({"numQueries": 7.0}, r"x\.mat: says 7 queries and 12 images, lists 5 and 12"),
+        ({"qImageFns": np.array(["queries/0.jpg"] * 5, object)[:, None]}, r"x\.mat: names 'queries/0\.jpg' more than"),
+    ],
+)
+def test_a_structure_that_does_not_fit_is_an_error_that_names_it(folder, content, message):
+    path = folder / "x.mat"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content == {"other": 1}:
+        savemat(path, content)
+    elif content is not None:
+        write_structure(folder, path, **content)
+    with pytest.raises(InputError, match=message):
+        place_data.load(folder, PlaceFiles(None, None, structure="x.mat"))
+
+
+def write_named_by_position(root: Path) -> PlaceFiles:
+    """Write pictures whose names hold their positions, in folders, as VPR-datasets-downloader does."""
+    for side, count, east in (("database", 6, 550_000.0), ("queries", 3, 550_010.0)):
+        for n in range(count):
+            name = f"@{east + 100 * n:010.2f}@4477203.79@17@T@@@pano{n}@@@@@@@.jpg"
+            (root / side / f"part {n % 2}").mkdir(parents=True, exist_ok=True)
+            (root / side / f"part {n % 2}" / name).write_bytes(encode_jpeg(draw_view(n, 0)))
+    return PlaceFiles("queries", "database")
+
+
+def test_folders_of_pictures_named_by_their_positions_need_no_lists(tmp_path):
+    found = place_data.load(tmp_path, write_named_by_position(tmp_path))
+    assert (len(found.queries), len(found.database)) == (3, 6)
+    positives = positives_within(found.query_positions, found.database_positions, 25)
+    assert [len(each) for each in positives] == [1, 1, 1]
+    for query, (item,) in zip(found.queries, positives, strict=True):
+        assert query.split("@")[7] == found.database[item].split("@")[7], "of one panorama"
+
+
+def test_a_list_in_another_order_than_the_positions_is_noticed_where_names_hold_them(tmp_path):
+    files = write_named_by_position(tmp_path)
+    own = place_data.load(tmp_path, files)
+    shuffled = [*own.database[1:], own.database[0]]
+    (tmp_path / "database.txt").write_text("\n".join(shuffled))
+    np.savez(tmp_path / "positions.npz", utmQ=own.query_positions, utmDb=own.database_positions)
+    other = PlaceFiles("queries", "database.txt", positions="positions.npz")
+    with pytest.raises(InputError, match=r"database image .* lists and positions are in different orders"):
+        place_data.load(tmp_path, other)
+
+
+def test_positives_may_be_listed_in_place_of_positions(folder):
+    (folder / "truth.json").write_text(json.dumps({"0": [1, 0, 2], "1": [3], "3": [11]}))
+    found = place_data.load(folder, PlaceFiles("queries.txt", "database.txt", ground_truth="truth.json"))
+    assert [each.tolist() for each in found.positives(25)] == [[0, 1, 2], [3], [], [11], []]
+    assert found.metres(0, 0) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[1, 2]", "expected {query number"),
+        ('{"a": [1]}', "expected {query number"),
+        ('{"7": [1]}', "entry 7 is beyond the 5 queries and 12 database images"),
+        ('{"0": [12]}', "entry 0 is beyond"),
+        ('{"0": [-1]}', "beyond the 5 queries"),
+    ],
+)
+def test_a_ground_truth_that_does_not_fit_is_an_error(folder, content, message):
+    (folder / "truth.json").write_text(content)
+    with pytest.raises(InputError, match=message):
+        place_data.load(folder, PlaceFiles("queries.txt", "database.txt", ground_truth="truth.json"))
+
+
+def test_a_real_corridor_filmed_twice_loads_with_its_ground_truth(shared):
+    found = place_data.load(shared / "data" / "corridor", PlaceFiles("query", "ref", ground_truth="ground_truth.json"))
+    assert (len(found.queries), len(found.database)) == (111, 111)
+    assert min(map(len, found.positives(25))) > 0
+    assert found.queries[3] == "query/0000003.jpg"
+
+
+def test_a_folder_without_pictures_is_an_error(tmp_path):
+    files = write_named_by_position(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty: holds no picture"):
+        place_data.load(tmp_path, dataclasses.replace(files, queries="empty"))
 
 
 def test_a_name_that_is_listed_twice_is_an_error(folder):
     with (folder / "database.txt").open("a") as file:
         file.write("place 1/view & 2.jpg\n")
     with pytest.raises(InputError, match=r"database\.txt: names 'place 1/view & 2\.jpg' more than once"):
-        places.load(folder, FILES)
+        place_data.load(folder, FILES)
 
 
 def test_counts_that_do_not_agree_are_an_error(folder):
     names = (folder / "queries.txt").read_text().splitlines()[:3]
     (folder / "queries.txt").write_text("\n".join(names))
     with pytest.raises(InputError, match=r"3 names of queries and positions of shape \(5, 2\), expected \(3, 2\)"):
-        places.load(folder, FILES)
+        place_data.load(folder, FILES)
 
 
 def test_listed_pictures_that_are_absent_are_an_error(folder):
     (folder / "place 2" / "view & 1.jpg").unlink()
     (folder / "place 3" / "view & 1.jpg").unlink()
     with pytest.raises(InputError, match=r"2 of 12 database images are missing \(first: 'place 2/view & 1\.jpg'\)"):
-        places.load(folder, FILES)
+        place_data.load(folder, FILES)
 
 
 @pytest.mark.parametrize(("file", "content"), [("queries.txt", None), ("queries.txt", b"\n"), ("positions.npz", b"no")])
 def test_missing_empty_and_damaged_files_are_errors_that_name_them(folder, file, content):
     (folder / file).unlink() if content is None else (folder / file).write_bytes(content)
     with pytest.raises(InputError, match=file.replace(".", r"\.")):
-        places.load(folder, FILES)
+        place_data.load(folder, FILES)
 
 
 def test_positions_without_both_arrays_are_an_error(folder):
     np.savez(folder / "positions.npz", utmQ=np.zeros((5, 2)))
     with pytest.raises(InputError, match=r"holds \['utmQ'\], expected utmQ and utmDb"):
-        places.load(folder, FILES)
+        place_data.load(folder, FILES)
 
 
 def test_an_absent_data_set_says_how_to_get_it_and_what_goes_where(folder, tmp_path):
-    places.require("tokyo247", folder, FILES)
+    place_data.require("tokyo247", folder, FILES)
     with pytest.raises(InputError) as caught:
-        places.require("tokyo247", tmp_path / "nowhere", FILES)
+        place_data.require("tokyo247", tmp_path / "nowhere", FILES)
     message = str(caught.value)
     assert "must be requested from its authors" in message and "benchmarks.run" in message
     for name in ("queries", "database", "positions"):
@@ -148,16 +268,16 @@ def test_an_absent_data_set_says_how_to_get_it_and_what_goes_where(folder, tmp_p
 
 def test_the_real_lists_and_positions_parse_and_miss_their_pictures_only(shared, tmp_path):
     lists = shared / "data" / "place_lists"
-    queries = places.read_names(lists / "pitts30k_imageNames_query.txt")
-    database = places.read_names(lists / "pitts30k_imageNames_index.txt")
+    queries = place_data.read_names(lists / "pitts30k_imageNames_query.txt")
+    database = place_data.read_names(lists / "pitts30k_imageNames_index.txt")
     assert (len(queries), len(database)) == (6816, 10000)
-    assert len(places.read_names(lists / "tokyo247_imageNames_query.txt")) == 315
+    assert len(place_data.read_names(lists / "tokyo247_imageNames_query.txt")) == 315
     files = PlaceFiles("pitts30k_imageNames_query.txt", "pitts30k_imageNames_index.txt", "pitts30k_test.npz")
     with pytest.raises(InputError, match="6816 of 6816 queries images are missing"):
-        places.load(lists, files)
+        place_data.load(lists, files)
     other = dataclasses.replace(files, positions="tokyo247.npz")
     with pytest.raises(InputError, match=r"6816 names of queries and positions of shape \(315, 2\)"):
-        places.load(lists, other)
+        place_data.load(lists, other)
 
 
 @pytest.mark.parametrize(
@@ -168,10 +288,17 @@ def test_a_perfect_ranking_of_the_real_positions_finds_every_query(shared, name,
         queries, items = file["utmQ"], file["utmDb"]
         assert file["posDistThr"] == SETTINGS.metres
     assert len(items) == database
-    positives = places.positives_within(queries, items, SETTINGS.metres)
+    positives = positives_within(queries, items, SETTINGS.metres)
     assert sum(map(len, positives)) == n_positives and min(map(len, positives)) > 0
     best = [found[:1] for found in positives]
-    assert set(places.recall_at(best, positives, places.COUNTS).values()) == {1.0}
+    assert set(recall_at(best, positives, places.COUNTS).values()) == {1.0}
+    # A random ranking finds a positive among the first N as often as drawing without replacement does.
+    rng = generator(1, "random ranking")
+    order = [rng.choice(len(items), 100, replace=False) for _ in queries]
+    found = recall_at(order, positives, places.COUNTS)
+    for n, recall in found.items():
+        missed = [np.prod(1 - len(own) / (len(items) - np.arange(n))) for own in positives]
+        assert recall == pytest.approx(1 - np.mean(missed), abs=4 * (0.25 / len(queries)) ** 0.5)
 
 
 # The first ranking
@@ -255,7 +382,7 @@ def run(dataset, trunk, tmp_path_factory):
     names = places.candidate_names(dataset, candidates)
     stores = []
     for kind, listed in (("queries", dataset.queries), ("database", names)):
-        loaders = places.image_loaders(dataset.folder, listed)
+        loaders = place_data.image_loaders(dataset.folder, listed)
         extract_features(listed, loaders, trunk, SETTINGS.image_size, root / f"{kind}.npy")
         stores.append(FeatureStore(root / f"{kind}.npy", trunk, listed))
     matcher = Transformer(TransformerSettings("tiny", trunk.channels, initialisation="matching")).eval()

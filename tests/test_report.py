@@ -234,8 +234,8 @@ def markdown_line(text: str, start: str) -> list[str]:
 class TestTables:
     def test_values_are_formatted_as_in_the_field_and_the_best_is_bold(self):
         text = summary_markdown(metrics())
-        assert markdown_line(text, "mask IoU")[2:] == ["**.713**", ".356", ".641", ""]
-        assert markdown_line(text, "retrieval mAP, %")[2:] == ["**90.1**", "45.1", "81.1", "84.4"]
+        assert markdown_line(text, "mask IoU")[2:] == ["**.713**", ".356", ".641", "", ""]
+        assert markdown_line(text, "retrieval mAP, %")[2:] == ["**90.1**", "45.1", "81.1", "84.4", "+5.7"]
         assert markdown_line(text, "ROC AUC, related or not")[2] == "**1.000**"
 
     def test_smaller_is_better_for_errors(self):
@@ -255,7 +255,7 @@ class TestTables:
     def test_absent_benchmarks_and_measures_are_left_out(self):
         text = summary_markdown({"brueghel": {"map": 0.5}})
         assert "Tokyo" not in text and "Held-out" not in text and "direct boxes" not in text
-        assert markdown_line(text, "retrieval mAP, %")[2:] == ["50.0", "-", "-", "84.4"]
+        assert markdown_line(text, "retrieval mAP, %")[2:] == ["50.0", "-", "-", "84.4", "-34.4"]
 
     def test_no_benchmark_at_all_gives_an_empty_table(self):
         assert summary_rows({}) == []
@@ -268,13 +268,24 @@ class TestTables:
     def test_the_csv_gives_back_the_metrics(self):
         given = metrics()
         rows = list(csv.DictReader(io.StringIO(summary_csv(summary_rows(given)))))
-        assert list(rows[0]) == ["benchmark", "measure", "segswap", "untrained", "cosine", "published"]
+        assert list(rows[0]) == [
+            "benchmark", "measure", "segswap", "untrained", "cosine", "published", "difference",
+        ]  # fmt: skip
         assert len(rows) == sum(not k.startswith(("untrained", "baseline")) for v in given.values() for k in v) - 2
         for row in rows:
             numbers, key = given[row["benchmark"]], row["measure"]
             for column, prefix in (("segswap", ""), ("untrained", "untrained_"), ("cosine", "baseline_")):
                 assert float(row[column]) == numbers[prefix + key]
             assert row["published"] == "" or 0 < float(row["published"]) <= 1
+            assert (row["difference"] == "") == (row["published"] == "")
+            if row["published"]:
+                assert float(row["difference"]) == pytest.approx(float(row["segswap"]) - float(row["published"]))
+
+    def test_how_the_numbers_came_about_is_said(self, tmp_path):
+        facts = {"Protocol": "corrected", "Models selected by": "roc_auc & more"}
+        write_summary(metrics(), tmp_path / "s.csv", tmp_path / "s.md", tmp_path / "s.html", facts)
+        said = "Protocol: corrected. Models selected by: roc_auc & more."
+        assert said in (tmp_path / "s.md").read_text() and said in parse(tmp_path / "s.html").whole_text
 
     def test_the_html_is_balanced_ascii_and_says_what_published_means(self, tmp_path):
         write_summary(metrics(), tmp_path / "s.csv", tmp_path / "s.md", tmp_path / "s.html")

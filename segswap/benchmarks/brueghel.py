@@ -11,6 +11,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,9 @@ from segswap.geometry import STRIDE
 from segswap.images import list_images, read_image, resize
 
 Box = tuple[float, float, float, float]
+
+BOX_MAKERS = {"direct": "detection_map", "cosine": "detection_map_cosine"}
+"""How boxes are found (columns ``<maker>_box`` of the predictions), and what their mean precision is called."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,29 +243,60 @@ def retrieval_precisions(dataset: Brueghel, table: pa.Table) -> dict[str, list[f
     return found
 
 
-def metrics(dataset: Brueghel, table: pa.Table, settings: BrueghelSettings) -> dict[str, float]:
-    """Return the numbers of stored predictions.
+def query_results(dataset: Brueghel, table: pa.Table, settings: BrueghelSettings) -> list[dict[str, Any]]:
+    """Return the results of every query that has a truth besides its own image.
 
-    ``map`` (retrieval), ``detection_map`` (direct boxes) and ``detection_map_cosine`` (cosine boxes) at the
-    first IoU threshold, both again per threshold, and ``map_<category>``. A query's own image takes no part.
+    Returns:
+        ``query`` (its position), ``category``, ``image``, ``box``, ``truths`` (their number), ``average_precision`` of
+        the retrieval, and of the detection at each IoU threshold with both kinds of boxes: ``direct@<threshold>``,
+        ``cosine@<threshold>``.
     """
-    retrieval = retrieval_precisions(dataset, table)
-    detection: dict[tuple[str, float], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for query, rows in zip(dataset.queries, rankings(dataset, table), strict=True):
+    results = []
+    for number, (query, rows) in enumerate(zip(dataset.queries, rankings(dataset, table), strict=True)):
         truths = [(name, box) for name, box in query.truths if name != query.image]
         if not truths:
             continue
-        for maker in ("direct", "cosine"):
+        named = {name for name, _ in truths}
+        result: dict[str, Any] = {
+            "query": number,
+            "category": query.category,
+            "image": query.image,
+            "box": list(query.box),
+            "truths": len(truths),
+            "average_precision": average_precision([row["image"] in named for row in rows], len(named)),
+        }
+        for maker in BOX_MAKERS:
             found = [(row["image"], row[f"{maker}_box"]) for row in rows]
             for threshold in settings.thresholds:
-                value = detection_average_precision(found, truths, threshold)
-                detection[maker, threshold][query.category].append(value)
+                result[f"{maker}@{threshold:g}"] = detection_average_precision(found, truths, threshold)
+        results.append(result)
+    return results
+
+
+def summarise(results: Sequence[dict[str, Any]], settings: BrueghelSettings) -> dict[str, float]:
+    """Return the numbers of a benchmark from the results of its queries.
+
+    ``map`` (retrieval), ``detection_map`` (direct boxes) and ``detection_map_cosine`` (cosine boxes) at the
+    first IoU threshold, both again per threshold, ``map_<category>`` and the number of ``queries``.
+    """
+
+    def by_category(name: str) -> dict[str, list[float]]:
+        values: dict[str, list[float]] = defaultdict(list)
+        for result in results:
+            values[result["category"]].append(result[name])
+        return values
+
+    retrieval = by_category("average_precision")
     numbers = {"map": mean_over_categories(retrieval)}
-    for (maker, threshold), values in detection.items():
-        name = "detection_map" if maker == "direct" else "detection_map_cosine"
-        numbers[f"{name}@{threshold:g}"] = mean_over_categories(values)
-        if threshold == settings.thresholds[0]:
-            numbers[name] = numbers[f"{name}@{threshold:g}"]
+    for maker, name in BOX_MAKERS.items():
+        for threshold in settings.thresholds:
+            numbers[f"{name}@{threshold:g}"] = mean_over_categories(by_category(f"{maker}@{threshold:g}"))
+        numbers[name] = numbers[f"{name}@{settings.thresholds[0]:g}"]
     numbers |= {f"map_{category}": float(np.mean(values)) for category, values in retrieval.items()}
-    numbers["queries"] = sum(len(values) for values in retrieval.values())
+    numbers["queries"] = len(results)
     return numbers
+
+
+def metrics(dataset: Brueghel, table: pa.Table, settings: BrueghelSettings) -> dict[str, float]:
+    """Return the numbers of stored predictions; see ``summarise``."""
+    return summarise(query_results(dataset, table, settings), settings)

@@ -14,13 +14,15 @@ from collections.abc import Mapping, Sequence
 import cv2
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from segswap.benchmarks import brueghel, places
 from segswap.benchmarks.brueghel import Brueghel, BrueghelSettings
 from segswap.benchmarks.internet import ImageClass, read_truth
-from segswap.benchmarks.metrics import box_iou, positives_within
+from segswap.benchmarks.metrics import box_iou
 from segswap.benchmarks.pairs import STYLES
-from segswap.benchmarks.places import Places, PlaceSettings
+from segswap.benchmarks.place_data import Places
+from segswap.benchmarks.places import PlaceSettings
 from segswap.drawing import (
     GREEN,
     ORANGE,
@@ -42,6 +44,7 @@ from segswap.drawing import (
     write_picture,
 )
 from segswap.errors import InputError
+from segswap.geometry import grid_shape
 from segswap.images import read_image
 from segswap.pairs.render import Labels
 from segswap.pairs.shards import PairSet
@@ -223,8 +226,8 @@ def draw_places(
 ) -> None:
     """Draw queries with the best image of the first ranking and of each matcher's re-ranking.
 
-    Frames are green within the distance of a positive, else red; captions give the distance and the rank of the
-    first positive.
+    Of a re-ranking both pictures are shown, lit up where they match. Frames are green within the distance of a
+    positive, else red; captions give the distance and the rank of the first positive.
 
     Args:
         dataset: the data set. settings: of its protocol.
@@ -233,26 +236,45 @@ def draw_places(
         output: the sheet.
         count: queries shown, of those that have a positive.
     """
-    positives = positives_within(dataset.query_positions, dataset.database_positions, settings.metres)
+    positives = dataset.positives(settings.metres)
     rankings = {"first ranking": places.suppressed(list(ranking), settings)}
     for name, table in table_by_matcher.items():
         rankings[name] = places.suppressed(places.reranked(ranking, candidates, table), settings)
     queries = [query for query, found in enumerate(positives) if len(found)]
-    rows = [_headings(["query", *rankings], [_SIDE] * (1 + len(rankings)))]
+    widths = [_SIDE, _SIDE] + [2 * _SIDE] * len(table_by_matcher)
+    rows = [_headings(["query", *rankings], widths)]
+    masks = {name: _best_masks(table, settings) for name, table in table_by_matcher.items()}
     for query in (queries[n] for n in evenly_spread(len(queries), count)):
-        row = [fit(read_image(dataset.folder / dataset.queries[query]), _SIDE)]
-        for ranked in rankings.values():
+        asked = fit(read_image(dataset.folder / dataset.queries[query]), _SIDE)
+        row = [asked]
+        for name, ranked in rankings.items():
             hits = np.flatnonzero(np.isin(ranked[query], positives[query]))
             rank = f"right one at {hits[0] + 1}" if len(hits) else "right one absent"
             best = int(ranked[query][0])
-            metres = np.linalg.norm(dataset.query_positions[query] - dataset.database_positions[best])
+            metres = dataset.metres(query, best)
+            said = rank if metres is None else f"{metres:,.0f} m, {rank}"
             picture = fit(read_image(dataset.folder / dataset.database[best]), _SIDE)
+            if (query, best) in masks.get(name, {}):
+                pair = zip((asked, picture), masks[name][query, best], strict=True)
+                picture = contact_sheet([[spotlight(each, mask) for each, mask in pair]], gap=2, margin=0)
             picture = right_or_wrong(picture, best in positives[query])
-            row.append(caption(picture, f"{metres:,.0f} m, {rank}"))
+            row.append(caption(picture, said))
         rows.append(row)
     if len(rows) == 1:
         raise InputError(f"{dataset.folder}: no query has a positive within {settings.metres:g} m; check the positions")
     write_picture(output, contact_sheet(rows))
+
+
+def _best_masks(table: pa.Table, settings: PlaceSettings) -> dict[tuple[int, int], list[np.ndarray]]:
+    """Return where query and best candidate match, float (h, w) in [0, 1] each, by (query, item)."""
+    width, height = settings.image_size
+    shape = grid_shape((height, width))
+    return {
+        (row["query"], row["item"]): [
+            np.frombuffer(row[side], np.uint8).reshape(shape) / 255 for side in ("query_mask", "item_mask")
+        ]
+        for row in table.filter(pc.is_valid(table["query_mask"])).to_pylist()
+    }
 
 
 def draw_internet(

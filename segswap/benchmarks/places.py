@@ -8,49 +8,21 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from segswap.benchmarks.metrics import first_of_each, positives_within, recall_at
+from segswap.benchmarks.metrics import first_of_each, recall_at
+from segswap.benchmarks.place_data import Places, read_array
 from segswap.errors import InputError
-from segswap.files import NOT_ARRAYS, read_arrays, write_arrays
-from segswap.images import read_image
+from segswap.files import read_arrays, write_arrays
 
 COUNTS = (1, 5, 10, 20, 100)
 """N of the reported recalls."""
 
-ORIGINS = {
-    "tokyo247": "Tokyo 24/7 must be requested from its authors (Torii et al., CVPR 2015, project page of 24/7 place "
-    "recognition)",
-    "pitts30k": "Pitts30k must be requested from its authors (Arandjelovic et al., NetVLAD, CVPR 2016, project page)",
-}
-"""How to get the data sets that cannot be downloaded freely."""
-
 SUPPRESSIONS = ("after", "before", "candidates", "none")
-
-
-@dataclasses.dataclass(frozen=True)
-class PlaceFiles:
-    """Where a data set's parts lie, relative to its folder.
-
-    Attributes:
-        queries, database: lists of image names, ``.npy`` or text with one name a line.
-        positions: ``.npz`` with ``utmQ`` (Q, 2), ``utmDb`` (D, 2) and ``posDistThr`` (Patch-NetVLAD), or None.
-        query_positions, database_positions: ``.npy`` (Q, 2) and (D, 2) instead.
-        first_ranking: ``.npy`` score matrix (Q, D; floating, higher is better) or index matrix (Q, K; whole
-            numbers), text with a line ``query, image`` per candidate, best first (Patch-NetVLAD); or None: the
-            ranking is computed.
-    """
-
-    queries: str
-    database: str
-    positions: str | None = None
-    query_positions: str | None = None
-    database_positions: str | None = None
-    first_ranking: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,113 +50,6 @@ class PlaceSettings:
     protocol: str
 
 
-@dataclasses.dataclass(frozen=True)
-class Places:
-    """The data set: folder, names, UTM positions in metres, and the first ranking's file."""
-
-    folder: Path
-    queries: tuple[str, ...]
-    database: tuple[str, ...]
-    query_positions: np.ndarray
-    database_positions: np.ndarray
-    first_ranking: Path | None
-
-
-def require(benchmark: str, folder: str | os.PathLike, files: PlaceFiles) -> None:
-    """Check that a data set's folder and listed files are there.
-
-    Raises:
-        InputError: saying how the data set is got, which files go where, and how to leave the benchmark out.
-    """
-    folder = Path(folder)
-    listed = {name: folder / file for name, file in dataclasses.asdict(files).items() if file}
-    absent = {name: path for name, path in listed.items() if not path.is_file()}
-    if absent:
-        wanted = "\n".join(f"  {path}  (benchmarks.{benchmark}.files.{name})" for name, path in absent.items())
-        raise InputError(
-            f"the data of benchmark {benchmark} is not there. {ORIGINS[benchmark]}. Put into {folder} the pictures, "
-            f"under the names of the lists, and these files:\n{wanted}\nor take {benchmark} out of benchmarks.run. "
-            "The other benchmarks do not need it"
-        )
-
-
-def load(folder: str | os.PathLike, files: PlaceFiles) -> Places:
-    """Read lists and positions, and check them against each other and the folder.
-
-    Raises:
-        InputError: naming the file and the first name or count that does not agree.
-    """
-    folder = Path(folder)
-    queries, database = read_names(folder / files.queries), read_names(folder / files.database)
-    if files.positions:
-        with _open_arrays(folder / files.positions) as arrays:
-            if not {"utmQ", "utmDb"} <= set(arrays):
-                raise InputError(f"{folder / files.positions}: holds {sorted(arrays)}, expected utmQ and utmDb")
-            positions = np.asarray(arrays["utmQ"], float), np.asarray(arrays["utmDb"], float)
-    elif files.query_positions and files.database_positions:
-        positions = tuple(
-            np.asarray(_read_array(folder / name), float) for name in (files.query_positions, files.database_positions)
-        )
-    else:
-        raise InputError(f"{folder}: no positions given; set positions, or query_positions and database_positions")
-    for what, names, found in zip(("queries", "database"), (queries, database), positions, strict=True):
-        if found.shape != (len(names), 2):
-            raise InputError(
-                f"{folder}: {len(names)} names of {what} and positions of shape {found.shape}, expected "
-                f"({len(names)}, 2); list and positions are not of one edition"
-            )
-        missing = [name for name in names if not (folder / name).is_file()]
-        if missing:
-            raise InputError(
-                f"{folder}: {len(missing)} of {len(names)} {what} images are missing (first: {missing[0]!r}); put the "
-                "pictures there under the names of the list"
-            )
-    ranking = folder / files.first_ranking if files.first_ranking else None
-    return Places(folder, queries, database, *positions, ranking)
-
-
-def read_names(path: Path) -> tuple[str, ...]:
-    """Read a list of image names, ``.npy`` or text; a leading ``./`` is dropped.
-
-    Raises:
-        InputError: when the list is missing, empty or names an image twice.
-    """
-    if path.suffix == ".npy":
-        names = [str(name) for name in _read_array(path).ravel()]
-    else:
-        try:
-            names = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        except (FileNotFoundError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: not a readable list of image names ({error})") from None
-    names = [name.removeprefix("./") for name in names]
-    if not names:
-        raise InputError(f"{path}: an empty list of image names")
-    if len(set(names)) != len(names):
-        seen: set[str] = set()
-        twice = next(name for name in names if name in seen or seen.add(name))
-        raise InputError(f"{path}: names {twice!r} more than once; the names of a list must be distinct")
-    return tuple(names)
-
-
-def _read_array(path: Path) -> np.ndarray:
-    try:
-        return np.load(path, allow_pickle=False)
-    except NOT_ARRAYS as error:
-        raise InputError(f"{path}: not readable as a plain numpy array ({error})") from None
-
-
-def _open_arrays(path: Path) -> np.lib.npyio.NpzFile:
-    content = _read_array(path)
-    if not isinstance(content, np.lib.npyio.NpzFile):
-        raise InputError(f"{path}: a single array, expected an .npz with utmQ and utmDb")
-    return content
-
-
-def image_loaders(folder: Path, names: Sequence[str]) -> list[Callable[[], np.ndarray]]:
-    """Return readers of images, in order."""
-    return [lambda path=folder / name: read_image(path) for name in names]
-
-
 def ranking_depth(dataset: Places, settings: PlaceSettings) -> int:
     """Return how many items of a first ranking are enough for the candidates under every suppression."""
     return min(len(dataset.database), settings.candidates * settings.views_per_place)
@@ -199,7 +64,7 @@ def read_first_ranking(dataset: Places, settings: PlaceSettings) -> tuple[np.nda
     path = dataset.first_ranking
     if path.suffix != ".npy":
         return _read_ranking_text(dataset, path), f"from {path.name}"
-    matrix = _read_array(path)
+    matrix = read_array(path)
     shape = len(dataset.queries), len(dataset.database)
     if np.issubdtype(matrix.dtype, np.floating):
         if matrix.shape != shape:
@@ -274,7 +139,8 @@ def candidate_names(dataset: Places, candidates: list[np.ndarray]) -> list[str]:
 
 def reranked(ranking: np.ndarray, candidates: list[np.ndarray], table: pa.Table) -> list[np.ndarray]:
     """Return each query's final ranking: its candidates by score (ties as before), then the rest as it was."""
-    scores = {(row["query"], row["item"]): row["score"] for row in table.to_pylist()}
+    rows = table.select(["query", "item", "score"]).to_pylist()
+    scores = {(row["query"], row["item"]): row["score"] for row in rows}
     final = []
     for query, (row, chosen) in enumerate(zip(ranking, candidates, strict=True)):
         order = np.argsort([-scores[query, int(item)] for item in chosen], kind="stable")
@@ -290,6 +156,36 @@ def suppressed(rankings: Sequence[np.ndarray], settings: PlaceSettings) -> list[
     return [first_of_each(row, groups) for row in rankings]
 
 
+def query_results(
+    dataset: Places, ranking: np.ndarray, candidates: list[np.ndarray], table: pa.Table, settings: PlaceSettings
+) -> pa.Table:
+    """Return the results of every query.
+
+    Returns:
+        ``query`` (image name), ``positives`` (database images of its place), ``first_rank`` and ``rank`` of the first
+        of them before and after re-ranking, from 1 (null where none is in the ranking), ``best`` (image name) and how
+        far away it is, ``metres``.
+    """
+    positives = dataset.positives(settings.metres)
+    before = suppressed(list(ranking), settings)
+    after = suppressed(reranked(ranking, candidates, table), settings)
+
+    def rank(found: np.ndarray, right: np.ndarray) -> int | None:
+        hits = np.flatnonzero(np.isin(found, right))
+        return int(hits[0]) + 1 if len(hits) else None
+
+    best = [int(row[0]) for row in after]
+    columns = {
+        "query": pa.array(dataset.queries),
+        "positives": pa.array([len(found) for found in positives], pa.int32()),
+        "first_rank": pa.array([rank(*both) for both in zip(before, positives, strict=True)], pa.int32()),
+        "rank": pa.array([rank(*both) for both in zip(after, positives, strict=True)], pa.int32()),
+        "best": pa.array([dataset.database[item] for item in best]),
+        "metres": pa.array([dataset.metres(query, item) for query, item in enumerate(best)], pa.float64()),
+    }
+    return pa.table(columns)
+
+
 def metrics(
     dataset: Places, ranking: np.ndarray, candidates: list[np.ndarray], table: pa.Table, settings: PlaceSettings
 ) -> dict[str, float]:
@@ -301,7 +197,7 @@ def metrics(
     expected = sum(map(len, candidates))
     if len(table) != expected:
         raise InputError(f"{dataset.folder}: {len(table)} predictions, {expected} candidates; run the chunks again")
-    positives = positives_within(dataset.query_positions, dataset.database_positions, settings.metres)
+    positives = dataset.positives(settings.metres)
     before = recall_at(suppressed(list(ranking), settings), positives, COUNTS)
     after = recall_at(suppressed(reranked(ranking, candidates, table), settings), positives, COUNTS)
     return {

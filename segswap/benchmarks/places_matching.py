@@ -9,13 +9,15 @@ import pyarrow as pa
 import torch
 from torch import nn
 
-from segswap.benchmarks.places import Places, PlaceSettings, ranked, ranking_depth, read_first_ranking
+from segswap.benchmarks.place_data import Places
+from segswap.benchmarks.places import PlaceSettings, ranked, ranking_depth, read_first_ranking
 from segswap.images import read_image, resize
 from segswap.matching.features import FeatureStore, images_to_tensor
 from segswap.matching.predict import predict_pairs
-from segswap.matching.score import score_pairs, self_match_mask
+from segswap.matching.score import joint_mask, score_pairs, self_match_mask
 from segswap.models.backbone import Backbone
 from segswap.progress import progress
+from segswap.sampling import sample
 
 
 @torch.inference_mode()
@@ -57,7 +59,19 @@ def first_ranking(
     return ranked(queries @ database.T, ranking_depth(dataset, settings)), origin
 
 
-_SCHEMA = pa.schema([("query", pa.int32()), ("item", pa.int32()), ("score", pa.float32())])
+_SCHEMA = pa.schema(
+    [
+        ("query", pa.int32()),
+        ("item", pa.int32()),
+        ("score", pa.float32()),
+        ("query_mask", pa.binary()),
+        ("item_mask", pa.binary()),
+    ]
+)
+
+
+def _mask_bytes(mask: torch.Tensor) -> bytes:
+    return mask[0].clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy().tobytes()
 
 
 @torch.inference_mode()
@@ -78,22 +92,31 @@ def predict(
         queries: features of all queries. database: features of all candidates, by name.
 
     Returns:
-        one row per (query, candidate): the directed pair score, the query as source.
+        one row per (query, candidate): the directed pair score, the query as source; and, for the best candidate of
+        each query alone, where the match is in both pictures: uint8 (h, w) of 0 to 255 as bytes.
     """
     matcher = matcher.to(device)
     pairs = np.array([[query, database.place(dataset.database[n])] for query in rows for n in candidates[query]])
     items = [(query, int(n)) for query in rows for n in candidates[query]]
     weights: dict[int, torch.Tensor] = {}
     found: list[dict] = []
+    best: dict[int, tuple[float, int]] = {}
     for batch in predict_pairs(matcher, queries, database, pairs, device, what="candidates"):
         for query in {items[row][0] for row in batch.rows} - weights.keys():
             x = queries.read([query]).to(device)
             weights[query] = self_match_mask(matcher(x, x), torch.ones_like(x[:, :1]))
         weight = torch.cat([weights[items[row][0]] for row in batch.rows])
         scores = score_pairs(batch.maps_x, batch.maps_y, batch.features_x, batch.features_y, weight, settings.protocol)
-        found += [
-            {"query": items[row][0], "item": items[row][1], "score": float(score)}
-            for row, score in zip(batch.rows, scores, strict=True)
-        ]
+        joint = joint_mask(batch.maps_x, batch.maps_y, weight)
+        seen = sample(joint, batch.maps_y[:, :2]) * batch.maps_y[:, 2:]
+        for n, (row, score) in enumerate(zip(batch.rows, scores.tolist(), strict=True)):
+            query, item = items[row]
+            found.append({"query": query, "item": item, "score": score, "query_mask": None, "item_mask": None})
+            if score > best.get(query, (-1.0, 0))[0]:
+                # Masks are kept of the best candidate alone: of all they would fill the disk.
+                if query in best:
+                    found[best[query][1]] |= {"query_mask": None, "item_mask": None}
+                best[query] = score, row
+                found[row] |= {"query_mask": _mask_bytes(joint[n]), "item_mask": _mask_bytes(seen[n])}
         weights = {query: weights[query] for query in {items[row][0] for row in batch.rows}}
     return pa.Table.from_pylist(found, schema=_SCHEMA)

@@ -1,6 +1,6 @@
 """The feature store: features of a list of images, computed once, float16, memory-mapped.
 
-Two files: ``<store>.npy``, an array (n, C, h, w) that numpy opens with ``mmap_mode="r"``, and
+Two files: ``<store>.npy``, an array (n, h, w, C) that numpy opens with ``mmap_mode="r"``, and
 ``<store>.json`` with the names in order, the preprocessing and the key of the backbone's weights, so that a
 store that belongs to another list, another size or another backbone is an error and not a recall of 1 %.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 
 from segswap.errors import InputError
-from segswap.files import NOT_ARRAYS, read_json, whole_file, write_json
+from segswap.files import NOT_ARRAYS, content_key, read_json, write_json
 from segswap.geometry import grid_shape
 from segswap.images import resize
 from segswap.models.backbone import Backbone
@@ -26,6 +27,12 @@ from segswap.progress import progress
 
 Loader = Callable[[], np.ndarray]
 """Reads one image, RGB uint8 (H, W, 3)."""
+
+PREPROCESSING = "squashed to size, RGB / 255, ImageNet mean and deviation; features L2-normalised per cell"
+"""What happens to an image; kept in the header of a store."""
+
+_SAVE_SECONDS = 30.0
+"""Time between two notes of how far an extraction is."""
 
 
 def backbone_key(backbone: Backbone) -> str:
@@ -53,6 +60,9 @@ def extract_features(
 ) -> None:
     """Write the feature store of a list of images, one pass, each image squashed to ``size``.
 
+    An extraction that was cut off goes on where it was: what is done lies beside the store, under a hidden name, until
+    the store is whole. At no time are more features than a batch's in memory.
+
     Args:
         names: one per image, in the order of the store; must be distinct.
         loaders: read the images.
@@ -69,24 +79,86 @@ def extract_features(
         twice = next(name for name in names if list(names).count(name) > 1)
         raise InputError(f"{store}: image {twice!r} is listed more than once; names must be distinct")
     device = next(backbone.parameters()).device
-    shape = (len(names), backbone.channels, *grid_shape(size[::-1]))
-    needed = int(np.prod(shape)) * 2
-    store.parent.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(store.parent).free
-    print(f"{store}: {shape[0]} images, {needed / 1e6:.1f} MB of features", flush=True)
-    if needed > free:
-        raise InputError(f"{store}: needs {needed / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB free; make room")
-    with whole_file(store) as temporary:
-        array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
-        for start in progress(range(0, len(names), batch), f"features ({store.stem}, batches)"):
+    # The channels of a cell lie together: trunk and matcher compute so, and a score reads whole cells.
+    shape = (len(names), *grid_shape(size[::-1]), backbone.channels)
+    header = {
+        "names": list(names),
+        "size": list(size),
+        "channels": backbone.channels,
+        "preprocessing": PREPROCESSING,
+        "backbone": backbone_key(backbone),
+    }
+    with _Unfinished(store, shape, content_key([header, list(shape)])) as unfinished:
+        starts = range(unfinished.done, len(names), batch)
+        for start in progress(starts, f"features ({store.stem}, batches)"):
             images = images_to_tensor([resize(load(), size) for load in loaders[start : start + batch]], device)
-            array[start : start + batch] = backbone(images).half().cpu().numpy()
-        array.flush()
-        del array
-    write_json(
-        store.with_suffix(".json"),
-        {"names": list(names), "size": list(size), "channels": backbone.channels, "backbone": backbone_key(backbone)},
-    )
+            unfinished.add(backbone(images).permute(0, 2, 3, 1).half().cpu().numpy())
+    write_json(store.with_suffix(".json"), header)
+
+
+class _Unfinished:
+    """A store that is being written: the array, how much of it is done, and the note of both that a later run reads.
+
+    As a context it becomes the store at the end; after an error, or a kill, it stays for the next attempt.
+    """
+
+    def __init__(self, store: Path, shape: tuple[int, ...], key: str) -> None:
+        self._store, self._key = store, key
+        self._array_path = store.with_name(f".{store.name}.unfinished")
+        self._note_path = store.with_name(f".{store.name}.unfinished.json")
+        store.parent.mkdir(parents=True, exist_ok=True)
+        needed = int(np.prod(shape)) * 2
+        print(f"{store}: {shape[0]} images, {needed / 1e6:.1f} MB of features", flush=True)
+        self.done = self._done_before()
+        if self.done:
+            print(f"{store}: going on after {self.done} images", flush=True)
+            self._array = np.lib.format.open_memmap(self._array_path, mode="r+")
+        else:
+            self._remove()
+            free = shutil.disk_usage(store.parent).free
+            if needed > free:
+                raise InputError(
+                    f"{store}: needs {needed / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB free; make room"
+                )
+            self._array = np.lib.format.open_memmap(self._array_path, mode="w+", dtype=np.float16, shape=shape)
+        self._saved_at = time.monotonic()
+
+    def _done_before(self) -> int:
+        """Return how many images an earlier attempt at this very store has done."""
+        if not (self._array_path.is_file() and self._note_path.is_file()):
+            return 0
+        note = read_json(self._note_path)
+        return note["done"] if note.get("key") == self._key else 0
+
+    def add(self, features: np.ndarray) -> None:
+        """Write the features of the next images, float16 (B, h, w, C)."""
+        self._array[self.done : self.done + len(features)] = features
+        self.done += len(features)
+        if time.monotonic() - self._saved_at > _SAVE_SECONDS:
+            self._save()
+
+    def _save(self) -> None:
+        self._array.flush()
+        write_json(self._note_path, {"key": self._key, "done": self.done})
+        self._saved_at = time.monotonic()
+
+    def _remove(self) -> None:
+        for path in (self._array_path, self._note_path):
+            path.unlink(missing_ok=True)
+
+    def __enter__(self) -> _Unfinished:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._array.flush()
+            del self._array
+            os.replace(self._array_path, self._store)
+            self._remove()
+        elif self.done:
+            self._save()
+        else:
+            self._remove()
 
 
 class FeatureStore:
@@ -118,6 +190,8 @@ class FeatureStore:
         self.names: list[str] = header["names"]
         if len(self.names) != len(self._array):
             raise InputError(f"{store}: {len(self._array)} features, {len(self.names)} names; delete it and run again")
+        if header.get("preprocessing") != PREPROCESSING:
+            raise InputError(f"{store}: features of images prepared in another way; delete the store and run again")
         if header["backbone"] != backbone_key(backbone):
             raise InputError(f"{store}: features of another backbone; delete the store and run again")
         if names is not None and list(names) != self.names:
@@ -128,8 +202,8 @@ class FeatureStore:
                 f"found {found!r}. Delete the store and run again"
             )
         self._place = {name: place for place, name in enumerate(self.names)}
-        self.channels: int = self._array.shape[1]
-        self.shape: tuple[int, int] = self._array.shape[2:]
+        self.channels: int = self._array.shape[3]
+        self.shape: tuple[int, int] = self._array.shape[1:3]
 
     def __getstate__(self) -> dict[str, Any]:
         # Another process maps the file itself; pickled, a mapped array would travel whole.
@@ -147,5 +221,6 @@ class FeatureStore:
         return self._place[name]
 
     def read(self, places: Sequence[int] | np.ndarray) -> torch.Tensor:
-        """Return the features at positions, float32 (n, C, h, w), on the CPU."""
-        return torch.from_numpy(np.asarray(self._array[np.asarray(places, int)], np.float32))
+        """Return the features at positions, float32 (n, C, h, w), channels last in memory, on the CPU."""
+        found = torch.from_numpy(np.asarray(self._array[np.asarray(places, int)], np.float32))
+        return found.permute(0, 3, 1, 2)

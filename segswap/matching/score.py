@@ -12,6 +12,8 @@ from segswap.sampling import cycle_masks, sample
 
 PROTOCOLS = ("corrected", "published")
 
+_CELLS_AT_ONCE = 128
+
 
 def hit_cells(position: torch.Tensor, shape: tuple[int, int], protocol: str) -> torch.Tensor:
     """Return the flat index of the cell that each position hits.
@@ -53,9 +55,19 @@ def hit_cosines(features_x: torch.Tensor, features_y: torch.Tensor, cells: torch
     Args:
         features_x: (B, C, h, w). features_y: (B, C, h', w'). cells: from ``hit_cells``, (B, h, w).
     """
-    index = cells.flatten(1)[:, None, :].expand(-1, features_y.shape[1], -1)
-    hit = features_y.flatten(2).gather(2, index)
-    return (features_x.flatten(2) * hit).sum(1).unflatten(1, features_x.shape[-2:])
+    shape, cells = cells.shape[1:], cells.flatten(1)
+    # Views where features lie channels last, as stores and trunks give them; copies else.
+    x, y = (features.permute(0, 2, 3, 1).flatten(1, 2) for features in (features_x, features_y))
+    if x.device.type != "cpu":
+        hit = y.gather(1, cells[..., None].expand(-1, -1, y.shape[2]))
+        return torch.linalg.vecdot(x, hit).unflatten(1, shape)
+    # On a CPU memory is the limit: what is gathered is used while it is in the cache.
+    found = x.new_empty(cells.shape)
+    for n in range(len(cells)):
+        for start in range(0, cells.shape[1], _CELLS_AT_ONCE):
+            some = slice(start, start + _CELLS_AT_ONCE)
+            torch.linalg.vecdot(x[n, some], y[n].index_select(0, cells[n, some]), out=found[n, some])
+    return found.unflatten(1, shape)
 
 
 def score_pairs(

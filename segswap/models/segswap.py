@@ -23,11 +23,11 @@ class SegSwap(nn.Module):
         self.matcher = matcher
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the features of images, (B, C, h, w), without a gradient."""
+        """Return the features of images, (B, C, h, w), channels last in memory, without a gradient."""
         with torch.inference_mode():
             features = self.backbone(images.contiguous(memory_format=torch.channels_last))
         # What inference mode made cannot take part in training; a copy can.
-        return features.clone(memory_format=torch.contiguous_format)
+        return features.clone(memory_format=torch.channels_last)
 
     def forward(self, images_a: torch.Tensor, images_b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Match RGB images (B, 3, H, W) in [0, 1]; sides are multiples of 16, sizes may differ."""

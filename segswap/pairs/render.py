@@ -218,7 +218,7 @@ def pair_geometry(table: ObjectTable, settings: PairSettings, recipe: PairRecipe
     return PairGeometry(box, tuple(masks), tuple(matrices), _joined_labels(parts))
 
 
-def _blend_object(a: np.ndarray, b: np.ndarray, mask: np.ndarray, matrix: np.ndarray) -> None:
+def blend_object(a: np.ndarray, b: np.ndarray, mask: np.ndarray, matrix: np.ndarray) -> None:
     """Blend the masked object of a into b, in place; only its own part of both pictures is touched.
 
     Raises:
@@ -253,7 +253,7 @@ def render(photos: Photos, settings: PairSettings, recipe: PairRecipe, geometry:
     a = resize(photos.read(recipe.source_image_id)[y1:y2, x1:x2], size)
     b = resize(photos.read(recipe.target_image_id), size).copy()
     for mask, matrix in zip(geometry.masks, geometry.matrices, strict=True):
-        _blend_object(a, b, mask, matrix)
+        blend_object(a, b, mask, matrix)
     return Pair(recipe, geometry, a, b)
 
 

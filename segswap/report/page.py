@@ -28,8 +28,10 @@ _CAPTIONS = {
     "Lines are green where the correspondence lies within a cell of the label, red elsewhere.",
     "brueghel": "One query of each category and its first results. Frame: green where the picture shows the detail. "
     "Boxes: the label in white; the found box in green where the IoU is above the threshold, else in red.",
+    "planted": "One query of each planted object and its first results, as for Brueghel.",
     "tokyo247": "Query, best of the first ranking, best after re-ranking; green where it is the place.",
     "pitts30k": "Query, best of the first ranking, best after re-ranking; green where it is the place.",
+    "own_places": "Query, best of the first ranking, best after re-ranking; green where it is the place.",
     "hard negatives": "Unrelated pictures that the model took for related most of all, early and late in stage 2. The "
     "score is the sum of both mean masks.",
     "internet": "Image with the label in green, then for each matcher the soft mask and the segmentation in orange.",

@@ -8,6 +8,7 @@ import io
 import os
 from collections.abc import Mapping, Sequence
 from html import escape
+from types import MappingProxyType
 
 from segswap.benchmarks.published import TABLES, Table, published_share
 from segswap.files import write_text
@@ -22,6 +23,7 @@ NOTE = (
 )
 
 _ABSENT = "-"
+_NO_FACTS: Mapping[str, str] = MappingProxyType({})
 
 _MATCHERS = (("segswap", "SegSwap", ""), ("untrained", "untrained", "untrained_"), ("cosine", "cosine", "baseline_"))
 """Column of the CSV, heading, and prefix of its keys in the metrics."""
@@ -54,6 +56,12 @@ class Measure:
         formatted = f"{value:.2f}" if self.form == "cells" else f"{value:.3f}"
         return formatted if self.form == "cells" else formatted.replace("0.", ".", 1)
 
+    def signed(self, difference: float | None) -> str:
+        """Format a difference of two values with its sign; nothing where there is none."""
+        if difference is None:
+            return ""
+        return ("-" if difference < 0 else "+") + self.text(abs(difference))
+
 
 def _recalls(key: str, label: str, contest: bool) -> tuple[Measure, ...]:
     return tuple(Measure(f"{key}@{n}", f"{label}@{n}, %", "percent", contest=contest) for n in (1, 5, 10))
@@ -62,6 +70,12 @@ def _recalls(key: str, label: str, contest: bool) -> tuple[Measure, ...]:
 _PLACES = (
     *_recalls("recall", "recall", contest=True),
     *_recalls("first_recall", "before re-ranking, recall", contest=False),
+)
+
+_DETAILS = (
+    Measure("map", "retrieval mAP, %", "percent"),
+    Measure("detection_map_cosine", "detection mAP, %, cosine boxes", "percent"),
+    Measure("detection_map", "detection mAP, %, direct boxes", "percent"),
 )
 
 HEADLINES: dict[str, tuple[str, tuple[Measure, ...]]] = {
@@ -75,16 +89,11 @@ HEADLINES: dict[str, tuple[str, tuple[Measure, ...]]] = {
             Measure("negative_mask", "mean mask of unrelated pairs", "share", smaller=True),
         ),
     ),
-    "brueghel": (
-        "Brueghel",
-        (
-            Measure("map", "retrieval mAP, %", "percent"),
-            Measure("detection_map_cosine", "detection mAP, %, cosine boxes", "percent"),
-            Measure("detection_map", "detection mAP, %, direct boxes", "percent"),
-        ),
-    ),
+    "brueghel": ("Brueghel", _DETAILS),
+    "planted": ("Planted details", _DETAILS),
     "tokyo247": ("Tokyo 24/7", _PLACES),
     "pitts30k": ("Pitts30k-test", _PLACES),
+    "own_places": ("Own places", _PLACES),
     "internet": (
         "Internet",
         (
@@ -105,6 +114,12 @@ class SummaryRow:
     measure: Measure
     matchers: dict[str, float | None]
     published: float | None
+
+    @property
+    def difference(self) -> float | None:
+        """This run's value less the published one, in the metrics' units; None where either is absent."""
+        own = self.matchers["segswap"]
+        return None if own is None or self.published is None else own - self.published
 
     def best(self) -> set[str]:
         """Return the columns with the best value; none where fewer than two values compete."""
@@ -137,15 +152,16 @@ def summary_rows(metrics: Metrics) -> list[SummaryRow]:
 def summary_csv(rows: Sequence[SummaryRow]) -> str:
     """Return the summary as CSV: one line per benchmark and measure.
 
-    Columns: ``benchmark``, ``measure`` (key of the metrics), ``segswap``, ``untrained``, ``cosine``, ``published``.
+    Columns: ``benchmark``, ``measure`` (key of the metrics), ``segswap``, ``untrained``, ``cosine``, ``published``,
+    ``difference`` (this run less published).
     Values are as in the metrics (shares in [0, 1], ``median_error`` in cells), in full precision; empty where
     absent.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["benchmark", "measure", *(name for name, _, _ in _MATCHERS), "published"])
+    writer.writerow(["benchmark", "measure", *(name for name, _, _ in _MATCHERS), "published", "difference"])
     for row in rows:
-        values = [*row.matchers.values(), row.published]
+        values = [*row.matchers.values(), row.published, row.difference]
         writer.writerow([row.benchmark, row.measure.key, *("" if v is None else repr(float(v)) for v in values)])
     return text.getvalue()
 
@@ -168,7 +184,7 @@ class _Grid:
     notes: tuple[str, ...] = ()
 
 
-def _summary_grid(rows: Sequence[SummaryRow]) -> _Grid:
+def _summary_grid(rows: Sequence[SummaryRow], facts: Mapping[str, str]) -> _Grid:
     body = []
     previous = None
     for row in rows:
@@ -176,10 +192,13 @@ def _summary_grid(rows: Sequence[SummaryRow]) -> _Grid:
         previous, best = row.benchmark, row.best()
         values = [_Cell(row.measure.text(value), column in best) for column, value in row.matchers.items()]
         published = "" if row.published is None else row.measure.text(row.published)
-        body.append([_Cell(name, left=True), _Cell(row.measure.label, left=True), *values, _Cell(published)])
+        values += [_Cell(published), _Cell(row.measure.signed(row.difference))]
+        body.append([_Cell(name, left=True), _Cell(row.measure.label, left=True), *values])
     head = [_Cell("benchmark", left=True), _Cell("measure", left=True)]
-    head += [_Cell(heading) for _, heading, _ in _MATCHERS] + [_Cell("published")]
-    return _Grid("This run", head, body, notes=("Bold: the best of the run's own three.", NOTE))
+    head += [_Cell(heading) for _, heading, _ in _MATCHERS] + [_Cell("published"), _Cell("difference")]
+    bold = "Bold: the best of the run's own three. Difference: SegSwap here less published."
+    said = (" ".join(f"{title}: {words}." for title, words in facts.items()),) if facts else ()
+    return _Grid("This run", head, body, notes=(bold, *said, NOTE))
 
 
 def _published_grid(table: Table, numbers: Mapping[str, float]) -> _Grid:
@@ -210,11 +229,11 @@ def _published_grid(table: Table, numbers: Mapping[str, float]) -> _Grid:
 _PUBLISHED_NOTE = "Bold: the best published number of a column, and this run's where it is at least as good."
 
 
-def _grids(metrics: Metrics) -> list[_Grid]:
+def _grids(metrics: Metrics, facts: Mapping[str, str]) -> list[_Grid]:
     published = [
         _published_grid(TABLES[name], metrics[name]) for name in HEADLINES if name in metrics and name in TABLES
     ]
-    return [_summary_grid(summary_rows(metrics)), *published]
+    return [_summary_grid(summary_rows(metrics), facts), *published]
 
 
 def _markdown_cell(cell: _Cell) -> str:
@@ -230,9 +249,9 @@ def _markdown(grid: _Grid, level: int) -> str:
     return "\n\n".join([f"{'#' * level} {grid.title}", table, *grid.notes])
 
 
-def summary_markdown(metrics: Metrics) -> str:
+def summary_markdown(metrics: Metrics, facts: Mapping[str, str] = _NO_FACTS) -> str:
     """Return the summary and the published tables as Markdown."""
-    own, *published = _grids(metrics)
+    own, *published = _grids(metrics, facts)
     parts = [_markdown(own, 2)]
     if published:
         parts += ["## Beside the published results", _PUBLISHED_NOTE, *(_markdown(grid, 3) for grid in published)]
@@ -258,9 +277,9 @@ def _html(grid: _Grid, level: int) -> str:
     )
 
 
-def summary_html(metrics: Metrics) -> str:
+def summary_html(metrics: Metrics, facts: Mapping[str, str] = _NO_FACTS) -> str:
     """Return the summary and the published tables as HTML: a section without the frame of a document."""
-    own, *published = _grids(metrics)
+    own, *published = _grids(metrics, facts)
     parts = [_html(own, 3)]
     if published:
         parts += ["<h3>Beside the published results</h3>", f'<p class="note">{escape(_PUBLISHED_NOTE)}</p>']
@@ -269,23 +288,27 @@ def summary_html(metrics: Metrics) -> str:
 
 
 def write_summary(
-    metrics: Metrics, csv: str | os.PathLike, markdown: str | os.PathLike, html: str | os.PathLike
+    metrics: Metrics,
+    csv: str | os.PathLike,
+    markdown: str | os.PathLike,
+    html: str | os.PathLike,
+    facts: Mapping[str, str] = _NO_FACTS,
 ) -> None:
     """Write the summary of a run three times.
 
     Args:
-        metrics: flat numbers by benchmark (pairs, brueghel, tokyo247, pitts30k, internet); benchmarks that were
-            not run are absent. Twins of the untrained model and of cosine have the prefixes ``untrained_`` and
-            ``baseline_``.
+        metrics: flat numbers by benchmark, of ``HEADLINES``; benchmarks that were not run are absent. Twins of the
+            untrained model and of cosine have the prefixes ``untrained_`` and ``baseline_``.
         csv: machine readable, see ``summary_csv``.
         markdown: formatted as in the field, with the published tables.
         html: the same; opens by itself, and the report page takes it in as it is.
+        facts: how the numbers came about, by title: the protocol, what models were selected by.
 
     Raises:
         ValueError: for a benchmark without headline measures.
     """
     write_text(csv, summary_csv(summary_rows(metrics)))
-    write_text(markdown, summary_markdown(metrics))
+    write_text(markdown, summary_markdown(metrics, facts))
     # Without the frame of a document no encoding is declared, so everything beyond ASCII is escaped.
-    fragment = style_sheet() + "\n" + summary_html(metrics)
+    fragment = style_sheet() + "\n" + summary_html(metrics, facts)
     write_text(html, fragment.encode("ascii", "xmlcharrefreplace").decode())

@@ -45,7 +45,8 @@ wildcard_constraints:
     shard="[0-9]{6}",
     chunk="[0-9]+",
     matcher="trained|untrained|baseline",
-    places="tokyo247|pitts30k",
+    places="tokyo247|pitts30k|own_places",
+    details="brueghel|planted",
 
 
 def without(section, *keys):
@@ -167,7 +168,7 @@ def brueghel_flags(stage):
     if not files:
         return ""
     named = json.dumps({"validation": None, **files})
-    return f"--brueghel {shlex.quote(named)} --brueghel-settings {shlex.quote(brueghel_settings())}"
+    return f"--brueghel {shlex.quote(named)} --brueghel-settings {shlex.quote(details_protocol('brueghel', ('box_scales', 'thresholds')))}"
 
 
 def stage2_settings():
@@ -229,10 +230,65 @@ def soft_masks(matcher):
     ]
 
 
-def brueghel_settings():
-    """Return the protocol of Brueghel as JSON."""
-    section = {**config["benchmarks"]["brueghel"], "protocol": config["protocol"]}
-    return without(section, "images", "labels", "validation", "chunks")
+DETAILS_PROTOCOL = ("image_size", "query_size", "box_scales", "thresholds")
+
+
+def details_protocol(benchmark, unread=()):
+    """Return the protocol of a benchmark of details in paintings as JSON.
+
+    Lists that a stage does not read are left empty: a change of them must not run it again.
+    """
+    section = config["benchmarks"][benchmark]
+    read = {key: [] if key in unread else section[key] for key in DETAILS_PROTOCOL}
+    return json.dumps({**read, "protocol": config["protocol"]})
+
+
+def details_features_settings(wildcards):
+    """Return what the features of a benchmark of details depend on, as JSON."""
+    return details_protocol(wildcards.details, ("box_scales", "thresholds"))
+
+
+def details_predictions_settings(wildcards):
+    """Return what the predictions of a benchmark of details depend on, as JSON."""
+    return details_protocol(wildcards.details, ("thresholds",))
+
+
+def details_settings(wildcards):
+    """Return the protocol of a benchmark of details in paintings as JSON."""
+    return details_protocol(wildcards.details)
+
+
+def details_data(wildcards):
+    """Return the paintings and the labels of a benchmark of details."""
+    if wildcards.details == "planted":
+        folder = f"{RESULTS}/planted_details"
+        return {"images": f"{folder}/images", "labels": f"{folder}/labels.json"}
+    section = config["benchmarks"]["brueghel"]
+    return {"images": section["images"], "labels": section["labels"]}
+
+
+def details_predictions(wildcards):
+    """Return the predictions of a benchmark of details, by matcher."""
+    return {
+        matcher: chunk_predictions(wildcards.details, matcher) for matcher in MATCHERS
+    }
+
+
+def planted_paintings():
+    """Return the folder of pictures that objects are planted in; the style images where none is named."""
+    return config["benchmarks"]["planted"]["paintings"] or config["style"]["folder"]
+
+
+def planted_settings():
+    """Return how details are planted, as JSON."""
+    section = config["benchmarks"]["planted"]
+    left_out = (*DETAILS_PROTOCOL, "paintings", "chunks")
+    return json.dumps(
+        {
+            **{key: value for key, value in section.items() if key not in left_out},
+            "dilation": config["pairs"]["dilation"],
+        }
+    )
 
 
 def place_settings(wildcards):
@@ -267,7 +323,7 @@ def is_at_hand(benchmark):
     """Return whether a benchmark's data is there or can be made: what must be requested may be absent."""
     folder = config["benchmarks"].get(benchmark, {}).get("folder", "")
     return (
-        benchmark not in ("tokyo247", "pitts30k")
+        benchmark not in ("tokyo247", "pitts30k", "own_places")
         or folder.startswith(f"{DEMO}/")
         or Path(folder).is_dir()
     )
@@ -295,6 +351,20 @@ def report_files():
         },
     }
     return flags(**{name: json.dumps(paths) for name, paths in files.items()})
+
+
+def summary_facts():
+    """Return how the numbers of the tables come about, by title."""
+    train, tokyo = config["train"], config["benchmarks"]["tokyo247"]
+    return {
+        "Protocol": config["protocol"],
+        "Models selected by": f"{train['stage1']['select']} (stage 1), {train['stage2']['select']} (stage 2)",
+        "Views of one place (Tokyo 24/7)": (
+            f"one is kept, {tokyo['suppression']}"
+            if tokyo["suppression"] != "none"
+            else "all are kept"
+        ),
+    }
 
 
 def headline_table():

@@ -75,24 +75,62 @@ rule metrics_pairs:
         " > {log:q} 2>&1"
 
 
-# Brueghel
+# Details in paintings: Brueghel, and objects planted in paintings
 
 
-rule features_brueghel:
+rule plant_details:
+    """Objects of held-out photos are Poisson-blended into paintings, at other sizes and angles, and each painting is
+    restyled: details whose places are known, on real pictures."""
+    input:
+        **style_inputs(),
+        table=f"{RESULTS}/objects/heldout.parquet",
+        images=config["objects"]["heldout"]["images"],
+        paintings=planted_paintings(),
+    output:
+        images=directory(f"{RESULTS}/planted_details/images"),
+        labels=f"{RESULTS}/planted_details/labels.json",
+    log:
+        f"logs/{config['run']}/plant_details.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=2000,
+        runtime=60,
+        gpu=1 if config["style"]["method"] == "adain" else 0,
+        device=DEVICE,
+    params:
+        settings=planted_settings(),
+        style=style_flags,
+        seed=config["seed"],
+        folder=f"{RESULTS}/planted_details",
+        version=(versions.RECIPE, versions.PAIRS),
+    shell:
+        "python workflow/scripts/plant_details.py"
+        " --table {input.table:q}"
+        " --images {input.images:q}"
+        " --paintings {input.paintings:q}"
+        " --settings {params.settings:q}"
+        " --seed {params.seed}"
+        " {params.style}"
+        " --device {resources.device}"
+        " --folder {params.folder:q}"
+        " > {log:q} 2>&1"
+
+
+rule features_details:
     """The features of all paintings, and of each query: the crop around its box, brought to the protocol's size."""
     input:
-        images=config["benchmarks"]["brueghel"]["images"],
-        labels=config["benchmarks"]["brueghel"]["labels"],
+        unpack(details_data),
         checkpoint=f"{RESULTS}/checkpoints/untrained.pt",
     output:
-        database=f"{RESULTS}/features/brueghel/database.npy",
-        database_header=f"{RESULTS}/features/brueghel/database.json",
-        queries=f"{RESULTS}/features/brueghel/queries.npy",
-        queries_header=f"{RESULTS}/features/brueghel/queries.json",
+        database=f"{RESULTS}/features/{{details}}/database.npy",
+        database_header=f"{RESULTS}/features/{{details}}/database.json",
+        queries=f"{RESULTS}/features/{{details}}/queries.npy",
+        queries_header=f"{RESULTS}/features/{{details}}/queries.json",
     log:
-        f"logs/{config['run']}/features_brueghel.log",
+        f"logs/{config['run']}/features_details-{{details}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/features_brueghel.tsv"
+        f"{RESULTS}/benchmarks/features_details-{{details}}.tsv"
     conda:
         ENVIRONMENT
     threads: 4
@@ -102,7 +140,7 @@ rule features_brueghel:
         gpu=1,
         device=DEVICE,
     params:
-        settings=brueghel_settings(),
+        settings=details_features_settings,
         version=versions.FEATURES,
     shell:
         "python workflow/scripts/features_brueghel.py"
@@ -116,20 +154,19 @@ rule features_brueghel:
         " > {log:q} 2>&1"
 
 
-rule predict_brueghel:
+rule predict_details:
     """Every query is scored against a part of the paintings, with a box in each; one job searches one part."""
     input:
         unpack(matcher_inputs),
-        images=config["benchmarks"]["brueghel"]["images"],
-        labels=config["benchmarks"]["brueghel"]["labels"],
-        database=f"{RESULTS}/features/brueghel/database.npy",
-        queries=f"{RESULTS}/features/brueghel/queries.npy",
+        unpack(details_data),
+        database=f"{RESULTS}/features/{{details}}/database.npy",
+        queries=f"{RESULTS}/features/{{details}}/queries.npy",
     output:
-        f"{RESULTS}/brueghel/{{matcher}}/predictions-{{chunk}}.parquet",
+        f"{RESULTS}/{{details}}/{{matcher}}/predictions-{{chunk}}.parquet",
     log:
-        f"logs/{config['run']}/predict_brueghel-{{matcher}}-{{chunk}}.log",
+        f"logs/{config['run']}/predict_details-{{details}}-{{matcher}}-{{chunk}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/predict_brueghel-{{matcher}}-{{chunk}}.tsv"
+        f"{RESULTS}/benchmarks/predict_details-{{details}}-{{matcher}}-{{chunk}}.tsv"
     conda:
         ENVIRONMENT
     threads: 4
@@ -139,8 +176,8 @@ rule predict_brueghel:
         gpu=1,
         device=DEVICE,
     params:
-        settings=brueghel_settings(),
-        chunks=config["benchmarks"]["brueghel"]["chunks"],
+        settings=details_predictions_settings,
+        chunks=lambda wildcards: config["benchmarks"][wildcards.details]["chunks"],
         baseline=baseline_flag,
         version=versions.PREDICTIONS,
     shell:
@@ -159,30 +196,33 @@ rule predict_brueghel:
         " > {log:q} 2>&1"
 
 
-rule metrics_brueghel:
+rule metrics_details:
     """Retrieval and detection average precision, meaned over the queries of a category, then over categories."""
     input:
-        images=config["benchmarks"]["brueghel"]["images"],
-        labels=config["benchmarks"]["brueghel"]["labels"],
-        predictions=lambda wildcards: chunk_predictions("brueghel", wildcards.matcher),
+        unpack(details_data),
+        predictions=lambda wildcards: chunk_predictions(
+            wildcards.details, wildcards.matcher
+        ),
     output:
-        f"{RESULTS}/brueghel/{{matcher}}/metrics.json",
+        metrics=f"{RESULTS}/{{details}}/{{matcher}}/metrics.json",
+        queries=f"{RESULTS}/{{details}}/{{matcher}}/queries.parquet",
     log:
-        f"logs/{config['run']}/metrics_brueghel-{{matcher}}.log",
+        f"logs/{config['run']}/metrics_details-{{details}}-{{matcher}}.log",
     conda:
         ENVIRONMENT
     resources:
         mem_mb=4000,
         runtime=60,
     params:
-        settings=brueghel_settings(),
+        settings=details_settings,
         version=versions.METRICS,
     shell:
         "python workflow/scripts/metrics_brueghel.py"
         " --images {input.images:q}"
         " --labels {input.labels:q}"
         " --settings {params.settings:q}"
-        " --metrics {output:q}"
+        " --metrics {output.metrics:q}"
+        " --queries {output.queries:q}"
         " {input.predictions:q}"
         " > {log:q} 2>&1"
 
@@ -351,7 +391,8 @@ rule metrics_places:
             wildcards.places, wildcards.matcher
         ),
     output:
-        f"{RESULTS}/{{places}}/{{matcher}}/metrics.json",
+        metrics=f"{RESULTS}/{{places}}/{{matcher}}/metrics.json",
+        queries=f"{RESULTS}/{{places}}/{{matcher}}/queries.parquet",
     log:
         f"logs/{config['run']}/metrics_places-{{places}}-{{matcher}}.log",
     conda:
@@ -370,7 +411,8 @@ rule metrics_places:
         " --files {params.files:q}"
         " --settings {params.settings:q}"
         " --ranking {input.ranking:q}"
-        " --metrics {output:q}"
+        " --metrics {output.metrics:q}"
+        " --queries {output.queries:q}"
         " {input.predictions:q}"
         " > {log:q} 2>&1"
 
@@ -523,7 +565,7 @@ rule join_metrics:
     log:
         f"logs/{config['run']}/join_metrics-{{benchmark}}.log",
     wildcard_constraints:
-        benchmark="pairs|brueghel|tokyo247|pitts30k|internet",
+        benchmark="pairs|brueghel|planted|tokyo247|pitts30k|own_places|internet",
     conda:
         ENVIRONMENT
     resources:
@@ -573,29 +615,28 @@ rule picture_pairs:
         " > {log:q} 2>&1"
 
 
-rule picture_brueghel:
+rule picture_details:
     """One query of each category with the best results of each matcher."""
     input:
-        **{matcher: chunk_predictions("brueghel", matcher) for matcher in MATCHERS},
-        images=config["benchmarks"]["brueghel"]["images"],
-        labels=config["benchmarks"]["brueghel"]["labels"],
+        unpack(details_data),
+        unpack(details_predictions),
     output:
         report(
-            f"{RESULTS}/pictures/brueghel.jpg",
+            f"{RESULTS}/pictures/{{details}}.jpg",
             caption="../report/picture.rst",
             category="Results",
             subcategory="Pictures",
-            labels={"benchmark": "brueghel"},
+            labels={"benchmark": "{details}"},
         ),
     log:
-        f"logs/{config['run']}/picture_brueghel.log",
+        f"logs/{config['run']}/picture_details-{{details}}.log",
     conda:
         ENVIRONMENT
     resources:
         mem_mb=2000,
         runtime=60,
     params:
-        settings=brueghel_settings(),
+        settings=details_settings,
         version=versions.PICTURES,
     shell:
         "python workflow/scripts/picture_brueghel.py"

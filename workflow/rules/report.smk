@@ -22,9 +22,11 @@ rule summary:
         mem_mb=500,
         runtime=10,
     params:
+        facts=json.dumps(summary_facts()),
         version=versions.METRICS,
     shell:
         "python workflow/scripts/summary.py"
+        " --facts {params.facts:q}"
         " --csv {output.csv:q}"
         " --markdown {output.markdown:q}"
         " --html {output.html:q}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from segswap.benchmarks import places
+from segswap.benchmarks import place_data, places
 from segswap.device import pick_device
 from segswap.matching.features import extract_features
 from segswap.models.checkpoint import load_checkpoint
@@ -15,7 +15,7 @@ def main() -> None:
     """Parse the arguments and compute."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", required=True)
-    parser.add_argument("--files", type=settings(places.PlaceFiles), required=True, help="as JSON")
+    parser.add_argument("--files", type=settings(place_data.PlaceFiles), required=True, help="as JSON")
     parser.add_argument("--settings", type=settings(places.PlaceSettings), required=True, help="as JSON")
     parser.add_argument("--ranking", required=True, help="first ranking and candidates")
     parser.add_argument("--checkpoint", required=True, help="holds the backbone")
@@ -23,14 +23,14 @@ def main() -> None:
     parser.add_argument("--queries", required=True, help="feature store of the queries to write")
     parser.add_argument("--candidates", required=True, help="feature store of the candidates to write")
     args = parser.parse_args()
-    dataset = places.load(args.folder, args.files)
+    dataset = place_data.load(args.folder, args.files)
     _, candidates, _ = places.read_ranking(args.ranking)
     model, _ = load_checkpoint(args.checkpoint, pick_device(args.device))
     for names, store in (
         (dataset.queries, args.queries),
         (places.candidate_names(dataset, candidates), args.candidates),
     ):
-        loaders = places.image_loaders(dataset.folder, names)
+        loaders = place_data.image_loaders(dataset.folder, names)
         extract_features(names, loaders, model.backbone, tuple(args.settings.image_size), store)
 
 

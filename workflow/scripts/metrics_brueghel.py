@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 
+import pyarrow as pa
+
 from segswap.benchmarks import brueghel
-from segswap.benchmarks.predictions import read_predictions
+from segswap.benchmarks.predictions import read_predictions, write_predictions
 from segswap.files import write_json
 from segswap.program import run, settings
 
@@ -17,10 +19,13 @@ def main() -> None:
     parser.add_argument("--labels", required=True)
     parser.add_argument("--settings", type=settings(brueghel.BrueghelSettings), required=True, help="as JSON")
     parser.add_argument("--metrics", required=True, help="numbers to write (JSON)")
+    parser.add_argument("--queries", required=True, help="results of every query to write (Parquet)")
     parser.add_argument("predictions", nargs="+", help="of all chunks")
     args = parser.parse_args()
     dataset = brueghel.load(args.images, args.labels)
-    write_json(args.metrics, brueghel.metrics(dataset, read_predictions(args.predictions), args.settings))
+    results = brueghel.query_results(dataset, read_predictions(args.predictions), args.settings)
+    write_predictions(pa.Table.from_pylist(results), args.queries)
+    write_json(args.metrics, brueghel.summarise(results, args.settings))
 
 
 if __name__ == "__main__":

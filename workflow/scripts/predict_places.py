@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from segswap.benchmarks import places
+from segswap.benchmarks import place_data, places
 from segswap.benchmarks.places_matching import predict
 from segswap.benchmarks.predictions import chunk_rows, write_predictions
 from segswap.device import pick_device
@@ -17,7 +17,7 @@ def main() -> None:
     """Parse the arguments and predict."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", required=True)
-    parser.add_argument("--files", type=settings(places.PlaceFiles), required=True, help="as JSON")
+    parser.add_argument("--files", type=settings(place_data.PlaceFiles), required=True, help="as JSON")
     parser.add_argument("--settings", type=settings(places.PlaceSettings), required=True, help="as JSON")
     parser.add_argument("--ranking", required=True, help="first ranking and candidates")
     parser.add_argument("--queries", required=True, help="feature store of the queries")
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--predictions", required=True, help="predictions to write (Parquet)")
     args = parser.parse_args()
-    dataset = places.load(args.folder, args.files)
+    dataset = place_data.load(args.folder, args.files)
     _, candidates, _ = places.read_ranking(args.ranking)
     backbone, matcher = load_matcher(args.checkpoint, args.baseline)
     queries = FeatureStore(args.queries, backbone, dataset.queries)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from segswap.benchmarks import places
+from segswap.benchmarks import place_data, places
 from segswap.benchmarks.places_matching import first_ranking
 from segswap.device import pick_device
 from segswap.models.checkpoint import load_checkpoint
@@ -15,13 +15,13 @@ def main() -> None:
     """Parse the arguments and rank."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", required=True)
-    parser.add_argument("--files", type=settings(places.PlaceFiles), required=True, help="as JSON")
+    parser.add_argument("--files", type=settings(place_data.PlaceFiles), required=True, help="as JSON")
     parser.add_argument("--settings", type=settings(places.PlaceSettings), required=True, help="as JSON")
     parser.add_argument("--checkpoint", required=True, help="holds the backbone")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--ranking", required=True, help="ranking and candidates to write (npz)")
     args = parser.parse_args()
-    dataset = places.load(args.folder, args.files)
+    dataset = place_data.load(args.folder, args.files)
     device = pick_device(args.device)
     model, _ = load_checkpoint(args.checkpoint, device)
     ranking, origin = first_ranking(dataset, args.settings, model.backbone, device)
