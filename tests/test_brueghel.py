@@ -220,6 +220,22 @@ def test_a_query_s_picture_has_the_detail_in_its_box(dataset):
         assert np.median(difference) < 12, "the same content, up to a pixel of shift"
 
 
+@pytest.mark.parametrize("box", [[110, 10, 138, 38], [-19, 10, 9, 38], [10, 90, 38, 118], [200, 200, 230, 230]])
+def test_a_box_beyond_its_image_is_an_error_that_names_both(folder, tmp_path, box):
+    labels = {"star": [{"query": ["1.jpg", box], "gt": [["2.jpg", [0, 0, 9, 9]]]}]}
+    dataset = load_with(folder, tmp_path, labels)
+    with pytest.raises(InputError, match=r"1\.jpg: 120 x 100 pixels, but the box .* of a query of 'star'"):
+        read_query(dataset, dataset.queries[0], SMALL)
+
+
+def test_a_box_a_little_beyond_its_image_is_cut_at_the_border(folder, tmp_path):
+    crops = []
+    for box in ([92, 70, 125, 104], [92, 70, 120, 100]):
+        dataset = load_with(folder, tmp_path, {"star": [{"query": ["1.jpg", box], "gt": [["2.jpg", [0, 0, 9, 9]]]}]})
+        crops.append(read_query(dataset, dataset.queries[0], SMALL))
+    np.testing.assert_array_equal(*crops)
+
+
 # Predictions
 
 

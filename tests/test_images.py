@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+
 import cv2
 import numpy as np
 import pytest
@@ -66,6 +69,41 @@ def test_unreadable_pictures_are_named(tmp_path, content):
         path.write_bytes(content)
     with pytest.raises(UnreadableImage, match=r"broken\.jpg"):
         read_image(path)
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".png", ".tif"])
+def test_of_an_animated_picture_the_first_frame_is_read(tmp_path, suffix):
+    frames = [Image.fromarray(np.full((20, 30, 3), value, np.uint8)) for value in (40, 120, 200)]
+    frames[0].save(tmp_path / f"a{suffix}", save_all=True, append_images=frames[1:])
+    assert np.abs(read_image(tmp_path / f"a{suffix}").astype(int) - 40).max() <= 2
+
+
+def test_printers_colours_are_read_as_red_green_blue(tmp_path):
+    picture = smooth((32, 48))
+    Image.fromarray(picture).convert("CMYK").save(tmp_path / "a.jpg", quality=95)
+    assert np.abs(read_image(tmp_path / "a.jpg").astype(int) - picture).mean() < 8
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9, 0.999])
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_a_picture_that_is_cut_off_anywhere_is_unreadable(tmp_path, share, suffix):
+    """Not half a picture, its rest grey."""
+    Image.fromarray(smooth((200, 300))).save(tmp_path / f"a{suffix}")
+    data = (tmp_path / f"a{suffix}").read_bytes()
+    (tmp_path / f"a{suffix}").write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(UnreadableImage, match="do not decode"):
+        read_image(tmp_path / f"a{suffix}")
+
+
+def test_a_picture_that_claims_to_be_huge_is_unreadable_and_takes_no_memory(tmp_path):
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
+    parts = (chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(bytes(1000))), chunk(b"IEND", b""))
+    (tmp_path / "huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    with pytest.raises(UnreadableImage, match=r"huge\.png"):
+        read_image(tmp_path / "huge.png")
 
 
 def test_folder_in_place_of_a_picture_is_unreadable(tmp_path):

@@ -158,6 +158,25 @@ def query_crop(size: tuple[int, int], box: Box, settings: BrueghelSettings) -> Q
     return QueryCrop(tuple(resized.tolist()), crop, (*(low - start).tolist(), *(high - start).tolist()))
 
 
+def plan_query(dataset: Brueghel, query: Query, size: tuple[int, int], settings: BrueghelSettings) -> QueryCrop:
+    """Return the preprocessing of a query whose image has ``size`` = (width, height).
+
+    A box that is a little beyond its image is cut at the border.
+
+    Raises:
+        InputError: when more than half of the box lies beyond the image.
+    """
+    x1, y1, x2, y2 = query.box
+    box = (max(0.0, x1), max(0.0, y1), min(float(size[0]), x2), min(float(size[1]), y2))
+    inside = max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
+    if inside < 0.5 * (x2 - x1) * (y2 - y1):
+        raise InputError(
+            f"{dataset.folder / query.image}: {size[0]} x {size[1]} pixels, but the box {list(query.box)} of a query "
+            f"of {query.category!r} lies beyond it; labels and pictures are not of one edition"
+        )
+    return query_crop(size, box, settings)
+
+
 def query_cells(box: Sequence[float], cells: int) -> tuple[int, int, int, int]:
     """Return the cells [x1, x2) x [y1, y2) of a box in a crop, enlarged by one cell on each side."""
     low = [max(0, round(v / STRIDE - 1)) for v in box[:2]]
@@ -168,7 +187,7 @@ def query_cells(box: Sequence[float], cells: int) -> tuple[int, int, int, int]:
 def read_query(dataset: Brueghel, query: Query, settings: BrueghelSettings) -> np.ndarray:
     """Return a query's crop, RGB uint8 of side ``image_size``."""
     image = read_image(dataset.folder / query.image)
-    plan = query_crop((image.shape[1], image.shape[0]), query.box, settings)
+    plan = plan_query(dataset, query, (image.shape[1], image.shape[0]), settings)
     # Only the crop is resized: resizing the whole image would cost gigabytes for a small box.
     x1, y1, x2, y2 = plan.crop
     scale = plan.resized[0] / image.shape[1], plan.resized[1] / image.shape[0]

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from segswap.benchmarks.brueghel import Box, Brueghel, BrueghelSettings, Query, query_cells, query_crop
+from segswap.benchmarks.brueghel import Box, Brueghel, BrueghelSettings, Query, plan_query, query_cells
 from segswap.geometry import STRIDE
 from segswap.images import read_image, resize
 from segswap.matching.features import FeatureStore, images_to_tensor
@@ -139,7 +139,7 @@ def _weights(
 
 def _box_in_crop(dataset: Brueghel, query: Query, settings: BrueghelSettings) -> tuple[int, int, int, int]:
     height, width = read_image(dataset.folder / query.image).shape[:2]
-    return query_crop((width, height), query.box, settings).box
+    return plan_query(dataset, query, (width, height), settings).box
 
 
 def _box_mask(box: tuple[int, int, int, int], cells: int) -> torch.Tensor:
