@@ -9,7 +9,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from segswap.matching.score import PROTOCOLS, hit_cells, hit_cosines, joint_mask, score_pairs, self_match_mask
+from segswap.matching.score import (
+    PROTOCOLS,
+    hit_cells,
+    hit_cosines,
+    joint_mask,
+    score_pairs,
+    self_match_mask,
+    symmetric_scores,
+)
 from segswap.sampling import cycle_masks, sample
 
 BRUEGHEL_CASES = ["sq20", "sq30", "tokyo30x40", "tokyo30x40b", "rand12x16"]
@@ -159,3 +167,26 @@ def test_hit_cosines_relate_each_cell_to_the_cell_it_hits():
     for n, i, j in np.ndindex(2, 5, 7):
         row, column = divmod(int(cells[n, i, j]), 4)
         assert found[n, i, j].item() == pytest.approx(float(x[n, :, i, j] @ y[n, :, row, column]), abs=1e-6)
+
+
+def test_the_symmetric_score_does_not_know_which_image_came_first():
+    for seed in range(3):
+        maps_x, maps_y, x, y, _ = random_pair(seed)
+        there = symmetric_scores(maps_x, maps_y, x, y)
+        torch.testing.assert_close(there, symmetric_scores(maps_y, maps_x, y, x))
+        ones = torch.ones_like(maps_x[:, 2:]), torch.ones_like(maps_y[:, 2:])
+        both = score_pairs(maps_x, maps_y, x, y, ones[0]), score_pairs(maps_y, maps_x, y, x, ones[1])
+        torch.testing.assert_close(there, sum(both) / 2)
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+def test_the_layout_of_features_in_memory_does_not_change_the_score(batch):
+    """Channels last, as stores give them, or first; a query's features shared by many candidates."""
+    generator = torch.Generator().manual_seed(1)
+    maps = [torch.rand(batch, 3, 9, 31, generator=generator) for _ in range(2)]
+    x = F.normalize(torch.randn(1, 8, 9, 31, generator=generator), dim=1).expand(batch, -1, -1, -1)
+    y = F.normalize(torch.randn(batch, 8, 9, 31, generator=generator), dim=1)
+    ones = torch.ones(batch, 1, 9, 31)
+    first = score_pairs(*maps, x, y, ones)
+    last = score_pairs(*maps, x, y.contiguous(memory_format=torch.channels_last), ones)
+    torch.testing.assert_close(first, last)

@@ -16,7 +16,7 @@ from segswap.errors import InputError
 from segswap.matching.cosine import best_cosines
 from segswap.matching.features import FeatureStore
 from segswap.matching.predict import predict_pairs
-from segswap.matching.score import score_pairs
+from segswap.matching.score import symmetric_scores
 from segswap.pairs.shards import PairSet, picture_name
 
 
@@ -105,8 +105,7 @@ def predict(heldout: HeldOutPairs, matcher: nn.Module, device: torch.device, pro
         )
         for found in predict_pairs(matcher, store, store, places, device, what=f"held-out {pairs.kind}"):
             both = (found.maps_x, found.maps_y, found.features_x, found.features_y)
-            ones = torch.ones_like(found.maps_x[:, 2:])
-            score = score_pairs(*both, ones, protocol) + score_pairs(both[1], both[0], both[3], both[2], ones, protocol)
+            score = symmetric_scores(*both, protocol)
             for n, row in enumerate(found.rows):
                 style, a, b = items[row]
                 rows.append(
@@ -115,7 +114,7 @@ def predict(heldout: HeldOutPairs, matcher: nn.Module, device: torch.device, pro
                         "style": style,
                         "position_a": a,
                         "position_b": b,
-                        "score": float(score[n]) / 2,
+                        "score": float(score[n]),
                         "maps_a": found.maps_x[n].half().cpu().numpy().tobytes(),
                         "maps_b": found.maps_y[n].half().cpu().numpy().tobytes(),
                     }

@@ -96,3 +96,20 @@ def score_pairs(
     best = contribution.new_zeros(len(cells), shape[0] * shape[1])
     best.scatter_reduce_(1, cells.flatten(1), contribution.flatten(1), reduce="amax", include_self=True)
     return best.sum(1)
+
+
+def symmetric_scores(
+    maps_x: torch.Tensor,
+    maps_y: torch.Tensor,
+    features_x: torch.Tensor,
+    features_y: torch.Tensor,
+    protocol: str = "corrected",
+) -> torch.Tensor:
+    """Return scores of pairs in which neither image is the query, (B,): the mean of both directed ones.
+
+    Every cell counts; arguments as of ``score_pairs``.
+    """
+    ones_x, ones_y = (torch.ones_like(maps[:, 2:]) for maps in (maps_x, maps_y))
+    there = score_pairs(maps_x, maps_y, features_x, features_y, ones_x, protocol)
+    back = score_pairs(maps_y, maps_x, features_y, features_x, ones_y, protocol)
+    return (there + back) / 2
