@@ -52,7 +52,7 @@ def folder(tmp_path):
 
 def write_places(root: Path) -> Path:
     root.mkdir(parents=True)
-    database = [f"place {n}/view & {v}.jpg" for n in range(N_PLACES) for v in range(VIEWS)]
+    database = [f"place {n}/vüe & {v}.jpg" for n in range(N_PLACES) for v in range(VIEWS)]
     queries = [f"queries/{n}.jpg" for n in range(N_QUERIES)]
     for n, name in enumerate(database):
         (root / name).parent.mkdir(exist_ok=True)
@@ -85,7 +85,7 @@ def trunk():
 
 def test_lists_positions_and_pictures_load_in_order(dataset):
     assert dataset.queries[:2] == ("queries/0.jpg", "queries/1.jpg")
-    assert dataset.database[3] == "place 1/view & 0.jpg", "a leading ./ is dropped"
+    assert dataset.database[3] == "place 1/vüe & 0.jpg", "a leading ./ is dropped"
     assert dataset.query_positions.shape == (5, 2) and dataset.database_positions.shape == (12, 2)
     loaders = place_data.image_loaders(dataset.folder, dataset.database)
     assert len(loaders) == 12 and loaders[4]().shape == (75, 100, 3)
@@ -224,8 +224,8 @@ def test_a_folder_without_pictures_is_an_error(tmp_path):
 
 def test_a_name_that_is_listed_twice_is_an_error(folder):
     with (folder / "database.txt").open("a") as file:
-        file.write("place 1/view & 2.jpg\n")
-    with pytest.raises(InputError, match=r"database\.txt: names 'place 1/view & 2\.jpg' more than once"):
+        file.write("place 1/vüe & 2.jpg\n")
+    with pytest.raises(InputError, match=r"database\.txt: names 'place 1/vüe & 2\.jpg' more than once"):
         place_data.load(folder, FILES)
 
 
@@ -237,9 +237,9 @@ def test_counts_that_do_not_agree_are_an_error(folder):
 
 
 def test_listed_pictures_that_are_absent_are_an_error(folder):
-    (folder / "place 2" / "view & 1.jpg").unlink()
-    (folder / "place 3" / "view & 1.jpg").unlink()
-    with pytest.raises(InputError, match=r"2 of 12 database images are missing \(first: 'place 2/view & 1\.jpg'\)"):
+    (folder / "place 2" / "vüe & 1.jpg").unlink()
+    (folder / "place 3" / "vüe & 1.jpg").unlink()
+    with pytest.raises(InputError, match=r"2 of 12 database images are missing \(first: 'place 2/vüe & 1\.jpg'\)"):
         place_data.load(folder, FILES)
 
 
@@ -359,9 +359,9 @@ def test_a_ranking_of_other_lists_is_an_error(dataset, trunk, tmp_path, values, 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("queries/0.jpg place 0/view & 0.jpg", r"line 1: .*; expected 'query, image'"),
+        ("queries/0.jpg place 0/vüe & 0.jpg", r"line 1: .*; expected 'query, image'"),
         ("# list\nqueries/0.jpg, place 9/view.jpg", "line 2: .* are not a query and a database image"),
-        ("queries/0.jpg, place 0/view & 0.jpg", "0 to 1 candidates per query"),
+        ("queries/0.jpg, place 0/vüe & 0.jpg", "0 to 1 candidates per query"),
     ],
 )
 def test_a_result_text_that_does_not_fit_is_an_error(dataset, trunk, tmp_path, text, message):

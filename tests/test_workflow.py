@@ -189,6 +189,17 @@ def test_models_are_selected_by_brueghel_where_the_configuration_says_so(finishe
     assert "heldout_brueghel_map" in history.splitlines()[0]
 
 
+def test_the_published_protocol_runs_from_features_to_the_tables(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "published"
+    shutil.copytree(finished, folder, symlinks=True)
+    before = {name: (folder / f"results/tiny/metrics/{name}.json").read_text() for name in ("brueghel", "internet")}
+    run = 'benchmarks={"run": ["brueghel", "internet"]}'
+    snakemake(folder, "results/tiny/tables/summary.md", "--config", "protocol=published", run)
+    assert "Protocol: published." in (folder / "results/tiny/tables/summary.md").read_text()
+    for name, text in before.items():
+        assert (folder / f"results/tiny/metrics/{name}.json").read_text() != text, "another arithmetic, other numbers"
+
+
 def test_absent_requested_data_is_named_and_stops_nothing_else(finished: Path) -> None:
     settings = json.dumps({"tokyo247": {"folder": "resources/tokyo247"}})
     said = snakemake(finished, "--config", f"benchmarks={settings}", fails=True)
