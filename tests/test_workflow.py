@@ -192,13 +192,12 @@ def test_models_are_selected_by_brueghel_where_the_configuration_says_so(finishe
 def test_the_published_protocol_runs_from_features_to_the_tables(finished: Path, tmp_path: Path) -> None:
     folder = tmp_path / "published"
     shutil.copytree(finished, folder, symlinks=True)
-    paths = {name: folder / f"results/tiny/metrics/{name}.json" for name in ("brueghel", "internet")}
-    before, made = paths["brueghel"].read_text(), {name: path.stat().st_mtime_ns for name, path in paths.items()}
-    run = 'benchmarks={"run": ["brueghel", "internet"]}'
+    metrics = folder / "results/tiny/metrics/brueghel.json"
+    before = metrics.read_text()
+    run = 'benchmarks={"run": ["brueghel"]}'
     snakemake(folder, "results/tiny/tables/summary.md", "--config", "protocol=published", run)
     assert "Protocol: published." in (folder / "results/tiny/tables/summary.md").read_text()
-    assert all(path.stat().st_mtime_ns > made[name] for name, path in paths.items())
-    assert paths["brueghel"].read_text() != before, "another arithmetic, other numbers"
+    assert metrics.read_text() != before, "another arithmetic, other numbers"
 
 
 def test_absent_requested_data_is_named_and_stops_nothing_else(finished: Path) -> None:

@@ -102,7 +102,7 @@ rule plant_details:
         settings=planted_settings(),
         style=style_flags,
         seed=config["seed"],
-        folder=f"{RESULTS}/planted_details",
+        folder=lambda wildcards, output: str(Path(output.labels).parent),
         version=(versions.RECIPE, versions.PAIRS),
     shell:
         "python workflow/scripts/plant_details.py"
