@@ -155,6 +155,20 @@ def test_a_structure_that_does_not_fit_is_an_error_that_names_it(folder, content
         place_data.load(folder, PlaceFiles(None, None, structure="x.mat"))
 
 
+def test_what_is_not_read_need_not_be_there(folder):
+    """The configuration has names for lists and positions, whatever a data set brings in their place."""
+    write_structure(folder, folder / "test.mat")
+    (folder / "truth.json").write_text(json.dumps({"0": [1]}))
+    unread = {"positions": None, "query_positions": "absent.npy", "database_positions": "absent.npy"}
+    structure = PlaceFiles("absent.txt", "absent.txt", structure="test.mat", **unread)
+    listed = PlaceFiles("queries.txt", "database.txt", ground_truth="truth.json", **unread)
+    for files in (structure, listed):
+        place_data.require("tokyo247", folder, files)
+        assert len(place_data.load(folder, files).queries) == 5
+    with pytest.raises(InputError, match=r"absent\.npy"):
+        place_data.require("tokyo247", folder, dataclasses.replace(listed, ground_truth=None))
+
+
 def write_named_by_position(root: Path) -> PlaceFiles:
     """Write pictures whose names hold their positions, in folders, as VPR-datasets-downloader does."""
     for side, count, east in (("database", 6, 550_000.0), ("queries", 3, 550_010.0)):
@@ -199,7 +213,7 @@ def test_positives_may_be_listed_in_place_of_positions(folder):
         ('{"a": [1]}', "expected {query number"),
         ('{"7": [1]}', "entry 7 is beyond the 5 queries and 12 database images"),
         ('{"0": [12]}', "entry 0 is beyond"),
-        ('{"0": [-1]}', "beyond the 5 queries"),
+        ('{"0": [-1]}', "entry 0 is beyond the 5 queries"),
     ],
 )
 def test_a_ground_truth_that_does_not_fit_is_an_error(folder, content, message):

@@ -25,6 +25,11 @@ ORIGINS = {
 """How to get the data sets that cannot be downloaded freely."""
 
 
+# What scipy raises for other files and damaged ones (NotImplementedError: version 7.3 of the format, which is HDF5), and
+# what reading the fields of another structure leads to.
+_NO_STRUCTURE = (*NOT_ARRAYS, MatReadError, NotImplementedError, IndexError, AttributeError, TypeError)
+
+
 @dataclasses.dataclass(frozen=True)
 class PlaceFiles:
     """Where a data set's parts lie, relative to its folder.
@@ -51,6 +56,19 @@ class PlaceFiles:
     first_ranking: str | None = None
     structure: str | None = None
     ground_truth: str | None = None
+
+    def read(self) -> dict[str, str]:
+        """Return the files that ``load`` reads, by attribute: of those given one source of lists, one of positives."""
+        lists = ("queries", "database")
+        if self.structure:
+            names = ("structure",)
+        elif self.ground_truth:
+            names = (*lists, "ground_truth")
+        elif self.positions:
+            names = (*lists, "positions")
+        else:
+            names = (*lists, "query_positions", "database_positions")
+        return {name: file for name in (*names, "first_ranking") if (file := getattr(self, name))}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,8 +112,7 @@ def require(benchmark: str, folder: str | os.PathLike, files: PlaceFiles) -> Non
         InputError: saying how the data set is got, which files go where, and how to leave the benchmark out.
     """
     folder = Path(folder)
-    listed = {name: folder / file for name, file in dataclasses.asdict(files).items() if file}
-    absent = {name: path for name, path in listed.items() if not path.exists()}
+    absent = {name: folder / file for name, file in files.read().items() if not (folder / file).exists()}
     if absent:
         wanted = "\n".join(f"  {path}  (benchmarks.{benchmark}.files.{name})" for name, path in absent.items())
         raise InputError(
@@ -148,10 +165,14 @@ def _read_ground_truth(path: Path, n_queries: int, n_database: int) -> tuple[np.
         listed = {int(query): np.array(sorted(items), int).reshape(-1) for query, items in content.items()}
     except (AttributeError, TypeError, ValueError) as error:
         raise InputError(f"{path}: expected {{query number: [database numbers]}} ({error})") from None
-    strange = next((q for q, items in listed.items() if not 0 <= q < n_queries or (items >= n_database).any()), None)
-    if strange is not None or any((items < 0).any() for items in listed.values()):
+    strange = [
+        query
+        for query, items in listed.items()
+        if not 0 <= query < n_queries or ((items < 0) | (items >= n_database)).any()
+    ]
+    if strange:
         raise InputError(
-            f"{path}: entry {strange} is beyond the {n_queries} queries and {n_database} database images; lists and "
+            f"{path}: entry {strange[0]} is beyond the {n_queries} queries and {n_database} database images; lists and "
             "ground truth are not of one edition"
         )
     return tuple(listed.get(query, np.zeros(0, int)) for query in range(n_queries))
@@ -181,8 +202,7 @@ def _positions(
         query_positions, database_positions = (np.asarray(each, float) for each in given)
         return query_positions, database_positions
     in_names = [[position_in_name(name) for name in names] for names in (queries, database)]
-    without = next((name for names in in_names for name in names if name is None), 0)
-    if without is None:
+    if any(position is None for positions in in_names for position in positions):
         raise InputError(
             f"{folder}: no positions given; set positions, query_positions and database_positions, or structure, or "
             "give pictures whose names hold them (@<east>@<north>@...)"
@@ -227,7 +247,7 @@ def _read_structure(path: Path) -> tuple[tuple[tuple[str, ...], tuple[str, ...]]
         database, queries = (tuple(str(cell.item()) for cell in fields[n].ravel()) for n in (1, 3))
         positions = np.asarray(fields[4], float).T, np.asarray(fields[2], float).T
         counts = int(fields[6].item()), int(fields[5].item())
-    except (*NOT_ARRAYS, MatReadError, NotImplementedError, IndexError, AttributeError, TypeError) as error:
+    except _NO_STRUCTURE as error:
         raise InputError(f"{path}: not readable as a dbStruct of MATLAB, up to version 7 ({error})") from None
     if counts != (len(queries), len(database)):
         raise InputError(
