@@ -88,6 +88,12 @@ def test_more_distractors_leave_the_labels_as_they_are(tiny_world, made, tmp_pat
     assert read_json(more / "labels.json") == read_json(made / "labels.json")
 
 
+def test_details_too_small_to_be_blended_are_an_error_that_says_what_to_do(tiny_world, tmp_path):
+    with pytest.raises(InputError, match=r"too thin; raise benchmarks\.planted\.scale or size"):
+        make(tiny_world, tmp_path / "set", dataclasses.replace(SETTINGS, size=64, scale=(0.01, 0.02)))
+    assert not (tmp_path / "set").exists()
+
+
 def test_more_details_than_there_are_objects_is_an_error_that_says_what_to_do(tiny_world, tmp_path):
     with pytest.raises(InputError, match=r"no object of an unused photo.*benchmarks\.planted\.details"):
         make(tiny_world, tmp_path / "set", dataclasses.replace(SETTINGS, details=500))

@@ -25,8 +25,8 @@ ORIGINS = {
 """How to get the data sets that cannot be downloaded freely."""
 
 
-# What scipy raises for other files and damaged ones (NotImplementedError: version 7.3 of the format, which is HDF5), and
-# what reading the fields of another structure leads to.
+# What scipy raises for other files and damaged ones (NotImplementedError for version 7.3 of the format, which is HDF5),
+# and what reading the fields of another structure leads to.
 _NO_STRUCTURE = (*NOT_ARRAYS, MatReadError, NotImplementedError, IndexError, AttributeError, TypeError)
 
 

@@ -10,16 +10,15 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
 
-from segswap.drawing import fit
+from segswap.drawing import fit, write_picture
 from segswap.errors import InputError
-from segswap.files import whole_folder, write_bytes, write_json
+from segswap.files import whole_folder, write_json
 from segswap.geometry import mask_box, warp_image
-from segswap.images import encode_jpeg, list_images, read_image
+from segswap.images import list_images, read_image
 from segswap.pairs.objects import ObjectTable
 from segswap.pairs.recipe import Placement, Rejected
 from segswap.pairs.render import Photos, blend_object, dilate, placement_matrix
@@ -101,13 +100,14 @@ def plant_details(
                 rng = generator(seed, "planted", detail, copy)
                 painting, box = plant(photos, row, next_painting(), settings, rng)
                 file = f"{name}-{copy + 1:02d}.jpg"
-                _write(temporary / "images" / file, _restyled(painting, stylist, styles, settings, rng))
+                picture = _restyled(painting, stylist, styles, settings, rng)
+                write_picture(temporary / "images" / file, picture, _QUALITY)
                 shown.append([file, box])
             labels[name] = [{"query": one, "gt": [other for other in shown if other is not one]} for one in shown]
         for number in range(settings.distractors):
             rng = generator(seed, "planted distractor", number)
             picture = _restyled(next_painting(), stylist, styles, settings, rng)
-            _write(temporary / "images" / f"other-{number + 1:02d}.jpg", picture)
+            write_picture(temporary / "images" / f"other-{number + 1:02d}.jpg", picture, _QUALITY)
         write_json(temporary / "labels.json", labels)
 
 
@@ -145,6 +145,9 @@ def plant(
 
     Returns:
         the new picture and the object's box [x1, y1, x2, y2] in it.
+
+    Raises:
+        InputError: when the object is too small there to be blended.
     """
     photo = photos.read(photos.table.image_of(row))
     own = photos.table.mask(row)
@@ -157,7 +160,12 @@ def plant(
     placement = Placement(photos.table.annotation_of(row), 1.0, 1.0, angle, 1.0, 0.5, 0.5)
     matrix = placement_matrix(mask, placement, (left, top, left + side, top + side))
     planted = painting.copy()
-    blend_object(photo, planted, mask, matrix)
+    try:
+        blend_object(photo, planted, mask, matrix)
+    except Rejected as reason:
+        raise InputError(
+            f"an object planted in {side} x {side} pixels: {reason}; raise benchmarks.planted.scale or size"
+        ) from None
     alpha = warp_image(own * 255, matrix, (width, height), cv2.BORDER_CONSTANT)
     return planted, list(mask_box(alpha >= 128))
 
@@ -173,7 +181,3 @@ def _restyled(
         return picture
     name = styles.names[rng.integers(len(styles.names))]
     return stylist.stylise([picture], [styles.of(name)], [float(rng.uniform(*settings.strength))])[0]
-
-
-def _write(path: Path, picture: np.ndarray) -> None:
-    write_bytes(path, encode_jpeg(picture, _QUALITY))
