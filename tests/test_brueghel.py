@@ -14,9 +14,9 @@ import torch
 
 from segswap.benchmarks.brueghel import (
     BrueghelSettings,
+    by_category,
     image_loaders,
     load,
-    metrics,
     query_cells,
     query_crop,
     query_loaders,
@@ -24,7 +24,8 @@ from segswap.benchmarks.brueghel import (
     query_results,
     rankings,
     read_query,
-    retrieval_precisions,
+    retrieval_results,
+    summarise,
     validation_queries,
 )
 from segswap.benchmarks.brueghel_matching import predict, score_retrieval
@@ -90,6 +91,11 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def dataset(folder):
     return load(folder / "images", folder / "labels.json")
+
+
+def metrics(dataset, table, settings) -> dict[str, float]:
+    """Return the numbers of predictions, as the workflow does."""
+    return summarise(query_results(dataset, table, settings), settings)
 
 
 def load_with(folder, tmp_path, labels):
@@ -311,7 +317,7 @@ def test_some_queries_are_scored_alone_as_among_all(dataset, stores, matcher, ta
     assert len(found) == 2 * 5
     for row in found.to_pylist():
         assert row["score"] == pytest.approx(expected[chosen[row["query"]], row["image"]], abs=1e-4)
-    assert set(retrieval_precisions(part, found)) == {"ring", "star"}
+    assert set(by_category(retrieval_results(part, found))) == {"ring", "star"}
 
 
 def test_validation_queries_are_named_or_the_first_two_of_each_category(dataset, folder, tmp_path):
@@ -337,7 +343,7 @@ def test_models_can_be_selected_by_retrieval(dataset, folder, store_folder, stor
     found = validate(SegSwap(trunk, matcher)).numbers
     assert found["roc_auc"] == 0.5 and 0 < found["brueghel_map"] < 1
     part, table = score_retrieval(dataset, [0, 1, 3, 4], *stores, matcher, SMALL, CPU)
-    expected = mean_over_categories(retrieval_precisions(part, table))
+    expected = mean_over_categories(by_category(retrieval_results(part, table)))
     assert found["brueghel_map"] == pytest.approx(expected)
 
 

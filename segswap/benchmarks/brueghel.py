@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -252,38 +252,43 @@ def validation_queries(dataset: Brueghel, labels: str | os.PathLike | None) -> l
     return [known[query] for query in wanted]
 
 
-def retrieval_precisions(dataset: Brueghel, table: pa.Table) -> dict[str, list[float]]:
-    """Return the average precisions of the retrieval, by category; a query's own image takes no part."""
-    found: dict[str, list[float]] = defaultdict(list)
-    for query, rows in zip(dataset.queries, rankings(dataset, table), strict=True):
-        named = {name for name, _ in query.truths if name != query.image}
-        if named:
-            found[query.category].append(average_precision([row["image"] in named for row in rows], len(named)))
-    return found
+def _retrievals(
+    dataset: Brueghel, table: pa.Table
+) -> Iterator[tuple[dict[str, Any], list[dict], list[tuple[str, Box]]]]:
+    """Yield the retrieval of each query that has a truth besides its own image, its rows, and those truths."""
+    for number, (query, rows) in enumerate(zip(dataset.queries, rankings(dataset, table), strict=True)):
+        truths = [(name, box) for name, box in query.truths if name != query.image]
+        named = {name for name, _ in truths}
+        if truths:
+            retrieval = {
+                "query": number,
+                "category": query.category,
+                "image": query.image,
+                "box": list(query.box),
+                "truths": len(truths),
+                "average_precision": average_precision([row["image"] in named for row in rows], len(named)),
+            }
+            yield retrieval, rows, truths
+
+
+def retrieval_results(dataset: Brueghel, table: pa.Table) -> list[dict[str, Any]]:
+    """Return the retrieval of every query that has a truth besides its own image, which takes no part.
+
+    Returns:
+        ``query`` (its position), ``category``, ``image``, ``box``, ``truths`` (their number), ``average_precision``.
+    """
+    return [retrieval for retrieval, _, _ in _retrievals(dataset, table)]
 
 
 def query_results(dataset: Brueghel, table: pa.Table, settings: BrueghelSettings) -> list[dict[str, Any]]:
-    """Return the results of every query that has a truth besides its own image.
+    """Return the results of every query: its retrieval, and its detection with both kinds of boxes.
 
     Returns:
-        ``query`` (its position), ``category``, ``image``, ``box``, ``truths`` (their number), ``average_precision`` of
-        the retrieval, and of the detection at each IoU threshold with both kinds of boxes: ``direct@<threshold>``,
-        ``cosine@<threshold>``.
+        as ``retrieval_results``, and the average precision of the detection at each IoU threshold:
+        ``direct@<threshold>``, ``cosine@<threshold>``.
     """
     results = []
-    for number, (query, rows) in enumerate(zip(dataset.queries, rankings(dataset, table), strict=True)):
-        truths = [(name, box) for name, box in query.truths if name != query.image]
-        if not truths:
-            continue
-        named = {name for name, _ in truths}
-        result: dict[str, Any] = {
-            "query": number,
-            "category": query.category,
-            "image": query.image,
-            "box": list(query.box),
-            "truths": len(truths),
-            "average_precision": average_precision([row["image"] in named for row in rows], len(named)),
-        }
+    for result, rows, truths in _retrievals(dataset, table):
         for maker in BOX_MAKERS:
             found = [(row["image"], row[f"{maker}_box"]) for row in rows]
             for threshold in settings.thresholds:
@@ -292,30 +297,26 @@ def query_results(dataset: Brueghel, table: pa.Table, settings: BrueghelSettings
     return results
 
 
+def by_category(results: Sequence[dict[str, Any]], name: str = "average_precision") -> dict[str, list[float]]:
+    """Return a number of all queries, by their category."""
+    values: dict[str, list[float]] = defaultdict(list)
+    for result in results:
+        values[result["category"]].append(result[name])
+    return values
+
+
 def summarise(results: Sequence[dict[str, Any]], settings: BrueghelSettings) -> dict[str, float]:
     """Return the numbers of a benchmark from the results of its queries.
 
     ``map`` (retrieval), ``detection_map`` (direct boxes) and ``detection_map_cosine`` (cosine boxes) at the
     first IoU threshold, both again per threshold, ``map_<category>`` and the number of ``queries``.
     """
-
-    def by_category(name: str) -> dict[str, list[float]]:
-        values: dict[str, list[float]] = defaultdict(list)
-        for result in results:
-            values[result["category"]].append(result[name])
-        return values
-
-    retrieval = by_category("average_precision")
+    retrieval = by_category(results)
     numbers = {"map": mean_over_categories(retrieval)}
     for maker, name in BOX_MAKERS.items():
         for threshold in settings.thresholds:
-            numbers[f"{name}@{threshold:g}"] = mean_over_categories(by_category(f"{maker}@{threshold:g}"))
+            numbers[f"{name}@{threshold:g}"] = mean_over_categories(by_category(results, f"{maker}@{threshold:g}"))
         numbers[name] = numbers[f"{name}@{settings.thresholds[0]:g}"]
     numbers |= {f"map_{category}": float(np.mean(values)) for category, values in retrieval.items()}
     numbers["queries"] = len(results)
     return numbers
-
-
-def metrics(dataset: Brueghel, table: pa.Table, settings: BrueghelSettings) -> dict[str, float]:
-    """Return the numbers of stored predictions; see ``summarise``."""
-    return summarise(query_results(dataset, table, settings), settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -69,11 +69,7 @@ def predict(
         target = database.read([place]).to(device)
         asked = [n for n, query in enumerate(dataset.queries) if query.image != name]
         cosines = [_cosine_maps(kernels, pyramid) for pyramid in _pyramid(image, backbone, settings, device)]
-        for start in range(0, len(asked), batch):
-            chunk = asked[start : start + batch]
-            x, y = features[chunk], target.expand(len(chunk), -1, -1, -1)
-            maps_x, maps_y = matcher(x, y)
-            scores = score_pairs(maps_x, maps_y, x, y, weight[chunk], settings.protocol)
+        for chunk, maps_x, maps_y, scores in _scored(matcher, features, weight, target, asked, settings, batch):
             joint = joint_mask(maps_x, maps_y, weight[chunk])
             target_mask = sample(joint, maps_y[:, :2]) * maps_y[:, 2:]
             for n, query in enumerate(chunk):
@@ -118,12 +114,31 @@ def score_retrieval(
     for place, name in enumerate(dataset.images):
         target = database.read([place]).to(device)
         asked = [n for n, query in enumerate(part.queries) if query.image != name]
-        for start in range(0, len(asked), batch):
-            chunk = asked[start : start + batch]
-            x, y = features[chunk], target.expand(len(chunk), -1, -1, -1)
-            scores = score_pairs(*matcher(x, y), x, y, weight[chunk], settings.protocol).tolist()
-            rows += [{"query": n, "image": name, "score": score} for n, score in zip(chunk, scores, strict=True)]
+        for chunk, _, _, scores in _scored(matcher, features, weight, target, asked, settings, batch):
+            found = zip(chunk, scores.tolist(), strict=True)
+            rows += [{"query": n, "image": name, "score": score} for n, score in found]
     return part, pa.Table.from_pylist(rows)
+
+
+def _scored(
+    matcher: nn.Module,
+    features: torch.Tensor,
+    weight: torch.Tensor,
+    target: torch.Tensor,
+    asked: list[int],
+    settings: BrueghelSettings,
+    batch: int,
+) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Match an image, features (1, C, h, w), with the queries that ask for it, some at a time.
+
+    Yields:
+        these queries, the outputs of queries and image, and the directed pair scores.
+    """
+    for start in range(0, len(asked), batch):
+        chunk = asked[start : start + batch]
+        x, y = features[chunk], target.expand(len(chunk), -1, -1, -1)
+        maps_x, maps_y = matcher(x, y)
+        yield chunk, maps_x, maps_y, score_pairs(maps_x, maps_y, x, y, weight[chunk], settings.protocol)
 
 
 def _weights(

@@ -80,7 +80,7 @@ def and_on_brueghel(
         database = FeatureStore(files.database, model.backbone, dataset.images)
         chosen = brueghel.validation_queries(dataset, files.validation)
         part, table = score_retrieval(dataset, chosen, queries, database, model.matcher, settings, device)
-        mean = mean_over_categories(brueghel.retrieval_precisions(part, table))
+        mean = mean_over_categories(brueghel.by_category(brueghel.retrieval_results(part, table)))
         return dataclasses.replace(found, numbers={**found.numbers, "brueghel_map": mean})
 
     return also
