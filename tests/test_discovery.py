@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from segswap.discovery.graph import Nodes, build_graph, build_nodes, cell_hit, top_k_neighbours
+from segswap.discovery.graph import build_graph
+from segswap.discovery.nodes import Nodes, build_nodes, cell_hit, top_k_neighbours
 from segswap.discovery.spectral import cell_masks, leading_density, principal_eigenvector
 
 PROBLEMS = ["n7", "n6", "n8"]

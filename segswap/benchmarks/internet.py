@@ -17,7 +17,8 @@ import numpy as np
 import pyarrow as pa
 
 from segswap.benchmarks.metrics import jaccard, pixel_precision
-from segswap.discovery.graph import build_graph, build_nodes, top_k_neighbours
+from segswap.discovery.graph import build_graph
+from segswap.discovery.nodes import build_nodes, top_k_neighbours
 from segswap.discovery.segmentation import segment
 from segswap.discovery.spectral import cell_masks, principal_eigenvector
 from segswap.errors import InputError
