@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from segswap.benchmarks import brueghel, internet, place_data
-from segswap.benchmarks.metrics import positives_within, recall_at
+from segswap.benchmarks.metrics import first_ranks, positives_within, recall_at
 from segswap.demo_world.brueghel import detail_category, draw_brueghel, draw_detail, labels_of, plan_paintings
 from segswap.demo_world.figures import FIGURES, draw_figure
 from segswap.demo_world.internet import CLASSES, draw_internet
@@ -319,7 +319,7 @@ def test_tokyo_first_ranking_is_plausible_and_imperfect(tokyo):
     assert scores.shape == (N_QUERIES, 12 * N_PLACES)
     assert scores.dtype == np.float32
     positives = positives_within(dataset.query_positions, dataset.database_positions, 25)
-    recall = recall_at(list(np.argsort(-scores, axis=1)), positives, (1, 10))
+    recall = recall_at(first_ranks(np.argsort(-scores, axis=1), positives), (1, 10))
     assert 0 < recall[1] < 1
     assert recall[10] > recall[1]
 

@@ -14,6 +14,7 @@ from segswap.benchmarks.metrics import (
     box_iou,
     detection_average_precision,
     first_of_each,
+    first_ranks,
     jaccard,
     mean_over_categories,
     pixel_precision,
@@ -53,7 +54,7 @@ def test_recalls_with_and_without_suppression_equal_the_measured_ones(ranking_fa
     suppressed = [first_of_each(row, places) for row in tokyo["rank"]]
     np.testing.assert_array_equal(np.stack(suppressed), tokyo["rank_nms"])
     for rankings, key in ((tokyo["rank"], "recall_1_5_10_100"), (suppressed, "recall_after_nms_1_5_10_100")):
-        found = recall_at(list(rankings), positives, (1, 5, 10, 100))
+        found = recall_at(first_ranks(rankings, positives), (1, 5, 10, 100))
         assert list(found.values()) == pytest.approx(ranking_facts["tokyo"][key])
 
 
@@ -65,7 +66,7 @@ def test_positives_at_exactly_the_bound_count(shared, ranking_facts):
     assert (distance == 25).any(), "the case holds one"
     for row, found in zip(distance, positives, strict=True):
         assert found.tolist() == np.flatnonzero(row <= 25).tolist()
-    recalls = recall_at(list(rank), positives, (1, 5, 10, 100))
+    recalls = recall_at(first_ranks(rank, positives), (1, 5, 10, 100))
     assert list(recalls.values()) == pytest.approx(ranking_facts["pitts"]["recall_1_5_10_100"])
 
 
@@ -132,7 +133,7 @@ def test_recall_and_positives_equal_a_full_comparison(seed, n_queries, n_databas
     distances = np.linalg.norm(queries[:, None] - database[None], axis=2)
     assert [found.tolist() for found in positives] == [np.flatnonzero(row <= 25).tolist() for row in distances]
     rankings = [rng.permutation(n_database) for _ in range(n_queries)]
-    for count, value in recall_at(rankings, positives, (1, 3, 10)).items():
+    for count, value in recall_at(first_ranks(rankings, positives), (1, 3, 10)).items():
         found = [bool(set(row[:count]) & set(truth)) for row, truth in zip(rankings, positives, strict=True)]
         assert value == pytest.approx(np.mean(found))
 
@@ -145,8 +146,9 @@ def test_positives_at_large_coordinates_keep_the_bound():
 
 
 def test_a_query_without_positives_counts_as_missed():
-    found = recall_at([np.array([0, 1]), np.array([1, 0])], [np.array([0]), np.array([], int)], (1, 5))
-    assert found == {1: 0.5, 5: 0.5}
+    ranks = first_ranks([np.array([0, 1]), np.array([1, 0])], [np.array([0]), np.array([], int)])
+    assert ranks == [1, None]
+    assert recall_at(ranks, (1, 5)) == {1: 0.5, 5: 0.5}
 
 
 @given(st.permutations(range(12)), st.integers(1, 5))

@@ -78,6 +78,10 @@ def score_table(candidates, scores) -> pa.Table:
     )
 
 
+def recalls(dataset: Places, *prediction) -> dict[str, float]:
+    return places.summarise(dataset, places.query_results(dataset, *prediction))
+
+
 def test_the_released_re_ranking_and_its_recalls_are_ours(shared):
     golden = shared / "golden"
     facts = json.loads((golden / "e_rank.json").read_text())["tokyo"]
@@ -88,10 +92,10 @@ def test_the_released_re_ranking_and_its_recalls_are_ours(shared):
     candidates = places.pick_candidates(ranking, TOKYO)
     table = score_table(candidates, arrays["new_score"])
     np.testing.assert_array_equal(np.stack(places.reranked(ranking, candidates, table)), arrays["reranked"])
-    plain = places.metrics(dataset, ranking, candidates, table, dataclasses.replace(TOKYO, suppression="none"))
+    plain = recalls(dataset, ranking, candidates, table, dataclasses.replace(TOKYO, suppression="none"))
     assert [plain[f"first_recall@{n}"] for n in (1, 5, 10, 100)] == pytest.approx(facts["recall_1_5_10_100"])
     assert [plain[f"recall@{n}"] for n in (1, 5, 10, 100)] == pytest.approx(facts["recall_reranked"])
-    after = places.metrics(dataset, ranking, candidates, table, TOKYO)
+    after = recalls(dataset, ranking, candidates, table, TOKYO)
     expected = facts["recall_after_nms_1_5_10_100"]
     assert [after[f"first_recall@{n}"] for n in (1, 5, 10, 100)] == pytest.approx(expected)
 
@@ -114,7 +118,7 @@ def test_every_query_s_ranks_are_those_that_the_recalls_count():
     table = pa.Table.from_pylist(rows)
     settings = PlaceSettings((160, 128), 25.0, 6, 1, "none", "gem", "corrected")
     results = places.query_results(data, ranking, candidates, table, settings)
-    numbers = places.metrics(data, ranking, candidates, table, settings)
+    numbers = places.summarise(data, results)
     for name, prefix in (("rank", "recall"), ("first_rank", "first_recall")):
         ranks = np.array([np.inf if rank is None else rank for rank in results[name].to_pylist()])
         for n in places.COUNTS:
@@ -143,6 +147,6 @@ def test_perfect_scores_have_full_recall(suppression):
     positives = positives_within(dataset.query_positions, dataset.database_positions, settings.metres)
     assert [len(found) for found in positives] == [3] * 4 + [0]
     scores = [np.isin(row, positives[query]) for query, row in enumerate(candidates)]
-    numbers = places.metrics(dataset, ranking, candidates, score_table(candidates, scores), settings)
+    numbers = recalls(dataset, ranking, candidates, score_table(candidates, scores), settings)
     assert numbers["recall@1"] == 0.8, "all but the query that has no positive"
     assert numbers["first_recall@1"] == 0.2

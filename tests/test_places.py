@@ -14,7 +14,7 @@ import torch
 from scipy.io import savemat
 
 from segswap.benchmarks import place_data, places
-from segswap.benchmarks.metrics import positives_within, recall_at
+from segswap.benchmarks.metrics import first_ranks, positives_within, recall_at
 from segswap.benchmarks.place_data import PlaceFiles, Places
 from segswap.benchmarks.places import PlaceSettings
 from segswap.benchmarks.places_matching import first_ranking, global_descriptors, predict
@@ -305,11 +305,11 @@ def test_a_perfect_ranking_of_the_real_positions_finds_every_query(shared, name,
     positives = positives_within(queries, items, SETTINGS.metres)
     assert sum(map(len, positives)) == n_positives and min(map(len, positives)) > 0
     best = [found[:1] for found in positives]
-    assert set(recall_at(best, positives, places.COUNTS).values()) == {1.0}
+    assert set(recall_at(first_ranks(best, positives), places.COUNTS).values()) == {1.0}
     # A random ranking finds a positive among the first N as often as drawing without replacement does.
     rng = generator(1, "random ranking")
     order = [rng.choice(len(items), 100, replace=False) for _ in queries]
-    found = recall_at(order, positives, places.COUNTS)
+    found = recall_at(first_ranks(order, positives), places.COUNTS)
     for n, recall in found.items():
         missed = [np.prod(1 - len(own) / (len(items) - np.arange(n))) for own in positives]
         assert recall == pytest.approx(1 - np.mean(missed), abs=4 * (0.25 / len(queries)) ** 0.5)
@@ -419,7 +419,7 @@ def test_an_untrained_model_gives_every_candidate_a_score(dataset, run):
         (query, item) for query, row in enumerate(candidates) for item in row.tolist()
     ]
     assert all(0 <= score <= 20 for score in table["score"].to_pylist())
-    numbers = places.metrics(dataset, ranking, candidates, table, SETTINGS)
+    numbers = places.summarise(dataset, places.query_results(dataset, ranking, candidates, table, SETTINGS))
     assert (numbers["queries"], numbers["queries_without_positive"], numbers["database"]) == (5, 1, 12)
     recalls = [numbers[f"recall@{n}"] for n in places.COUNTS]
     assert recalls == sorted(recalls) and recalls[0] >= 0 and recalls[-1] <= 0.8
@@ -434,7 +434,7 @@ def test_chunks_of_queries_together_equal_one_run(run, chunks):
     np.testing.assert_allclose(parts["score"], whole["score"], atol=1e-5)
 
 
-def test_predictions_that_lack_a_candidate_are_an_error(dataset, run):
+def test_predictions_that_lack_a_candidate_are_an_error(run):
     ranking, candidates, predicted = run
     with pytest.raises(InputError, match="16 predictions, 20 candidates; run the chunks again"):
-        places.metrics(dataset, ranking, candidates, predicted(range(N_QUERIES - 1)), SETTINGS)
+        places.reranked(ranking, candidates, predicted(range(N_QUERIES - 1)))

@@ -82,19 +82,25 @@ def positives_within(queries: np.ndarray, database: np.ndarray, metres: float) -
     return found
 
 
-def recall_at(
-    rankings: Sequence[np.ndarray], positives: Sequence[np.ndarray], counts: Sequence[int]
-) -> dict[int, float]:
-    """Return for each N the share of queries with a positive among their first N.
+def first_ranks(rankings: Sequence[np.ndarray], positives: Sequence[np.ndarray]) -> list[int | None]:
+    """Return for each query the rank of its first positive, from 1; None where none is in its ranking."""
+    ranks = []
+    for ranking, truth in zip(rankings, positives, strict=True):
+        hits = np.flatnonzero(np.isin(ranking, truth))
+        ranks.append(int(hits[0]) + 1 if len(hits) else None)
+    return ranks
+
+
+def recall_at(ranks: Sequence[int | None], counts: Sequence[int]) -> dict[int, float]:
+    """Return for each N the share of queries whose first positive is among their first N.
 
     A query without any positive counts as missed, as in the field's evaluation programs.
+
+    Args:
+        ranks: as of ``first_ranks``.
+        counts: the N.
     """
-    first = np.full(len(rankings), np.inf)
-    for n, (ranking, truth) in enumerate(zip(rankings, positives, strict=True)):
-        hits = np.flatnonzero(np.isin(ranking, truth))
-        if len(hits):
-            first[n] = hits[0]
-    return {count: float((first < count).mean()) for count in counts}
+    return {count: float(np.mean([rank is not None and rank <= count for rank in ranks])) for count in counts}
 
 
 def first_of_each(ranking: np.ndarray, groups: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from segswap.benchmarks import brueghel, places
 from segswap.benchmarks.brueghel import Brueghel, BrueghelSettings
 from segswap.benchmarks.internet import ImageClass, read_truth
-from segswap.benchmarks.metrics import box_iou
+from segswap.benchmarks.metrics import box_iou, first_ranks
 from segswap.benchmarks.pairs import STYLES
 from segswap.benchmarks.place_data import Places
 from segswap.benchmarks.places import PlaceSettings
@@ -240,6 +240,7 @@ def draw_places(
     rankings = {"first ranking": places.suppressed(list(ranking), settings)}
     for name, table in table_by_matcher.items():
         rankings[name] = places.suppressed(places.reranked(ranking, candidates, table), settings)
+    ranks = {name: first_ranks(ranked, positives) for name, ranked in rankings.items()}
     queries = [query for query, found in enumerate(positives) if len(found)]
     widths = [_SIDE, _SIDE] + [2 * _SIDE] * len(table_by_matcher)
     rows = [_headings(["query", *rankings], widths)]
@@ -248,8 +249,7 @@ def draw_places(
         asked = fit(read_image(dataset.folder / dataset.queries[query]), _SIDE)
         row = [asked]
         for name, ranked in rankings.items():
-            hits = np.flatnonzero(np.isin(ranked[query], positives[query]))
-            rank = f"right one at {hits[0] + 1}" if len(hits) else "right one absent"
+            rank = f"right one at {ranks[name][query]}" if ranks[name][query] else "right one absent"
             best = int(ranked[query][0])
             metres = dataset.metres(query, best)
             said = rank if metres is None else f"{metres:,.0f} m, {rank}"

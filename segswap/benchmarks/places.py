@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from segswap.benchmarks.metrics import first_of_each, recall_at
+from segswap.benchmarks.metrics import first_of_each, first_ranks, recall_at
 from segswap.benchmarks.place_data import Places, read_array
 from segswap.errors import InputError
 from segswap.files import read_arrays, write_arrays
@@ -138,7 +138,14 @@ def candidate_names(dataset: Places, candidates: list[np.ndarray]) -> list[str]:
 
 
 def reranked(ranking: np.ndarray, candidates: list[np.ndarray], table: pa.Table) -> list[np.ndarray]:
-    """Return each query's final ranking: its candidates by score (ties as before), then the rest as it was."""
+    """Return each query's final ranking: its candidates by score (ties as before), then the rest as it was.
+
+    Raises:
+        InputError: when the predictions lack a candidate.
+    """
+    expected = sum(map(len, candidates))
+    if len(table) != expected:
+        raise InputError(f"place recognition: {len(table)} predictions, {expected} candidates; run the chunks again")
     rows = table.select(["query", "item", "score"]).to_pylist()
     scores = {(row["query"], row["item"]): row["score"] for row in rows}
     final = []
@@ -159,51 +166,41 @@ def suppressed(rankings: Sequence[np.ndarray], settings: PlaceSettings) -> list[
 def query_results(
     dataset: Places, ranking: np.ndarray, candidates: list[np.ndarray], table: pa.Table, settings: PlaceSettings
 ) -> pa.Table:
-    """Return the results of every query.
+    """Return the results of every query, a row each.
 
     Returns:
         ``query`` (image name), ``positives`` (database images of its place), ``first_rank`` and ``rank`` of the first
         of them before and after re-ranking, from 1 (null where none is in the ranking), ``best`` (image name) and how
         far away it is, ``metres``.
+
+    Raises:
+        InputError: when the predictions lack a candidate.
     """
     positives = dataset.positives(settings.metres)
     before = suppressed(list(ranking), settings)
     after = suppressed(reranked(ranking, candidates, table), settings)
-
-    def rank(found: np.ndarray, right: np.ndarray) -> int | None:
-        hits = np.flatnonzero(np.isin(found, right))
-        return int(hits[0]) + 1 if len(hits) else None
-
     best = [int(row[0]) for row in after]
     columns = {
         "query": pa.array(dataset.queries),
         "positives": pa.array([len(found) for found in positives], pa.int32()),
-        "first_rank": pa.array([rank(*both) for both in zip(before, positives, strict=True)], pa.int32()),
-        "rank": pa.array([rank(*both) for both in zip(after, positives, strict=True)], pa.int32()),
+        "first_rank": pa.array(first_ranks(before, positives), pa.int32()),
+        "rank": pa.array(first_ranks(after, positives), pa.int32()),
         "best": pa.array([dataset.database[item] for item in best]),
         "metres": pa.array([dataset.metres(query, item) for query, item in enumerate(best)], pa.float64()),
     }
     return pa.table(columns)
 
 
-def metrics(
-    dataset: Places, ranking: np.ndarray, candidates: list[np.ndarray], table: pa.Table, settings: PlaceSettings
-) -> dict[str, float]:
-    """Return ``recall@N`` after re-ranking and ``first_recall@N`` before it, and counts.
+def summarise(dataset: Places, results: pa.Table) -> dict[str, float]:
+    """Return the numbers of a benchmark from the results of its queries.
 
-    Raises:
-        InputError: when the predictions lack a candidate.
+    ``recall@N`` after re-ranking and ``first_recall@N`` before it, and counts.
     """
-    expected = sum(map(len, candidates))
-    if len(table) != expected:
-        raise InputError(f"{dataset.folder}: {len(table)} predictions, {expected} candidates; run the chunks again")
-    positives = dataset.positives(settings.metres)
-    before = recall_at(suppressed(list(ranking), settings), positives, COUNTS)
-    after = recall_at(suppressed(reranked(ranking, candidates, table), settings), positives, COUNTS)
+    after, before = (recall_at(results[name].to_pylist(), COUNTS) for name in ("rank", "first_rank"))
     return {
         **{f"recall@{n}": value for n, value in after.items()},
         **{f"first_recall@{n}": value for n, value in before.items()},
         "queries": len(dataset.queries),
-        "queries_without_positive": sum(not len(found) for found in positives),
+        "queries_without_positive": results["positives"].to_pylist().count(0),
         "database": len(dataset.database),
     }

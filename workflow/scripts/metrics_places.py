@@ -24,8 +24,9 @@ def main() -> None:
     dataset = place_data.load(args.folder, args.files)
     ranking, candidates, _ = places.read_ranking(args.ranking)
     table = read_predictions(args.predictions)
-    write_predictions(places.query_results(dataset, ranking, candidates, table, args.settings), args.queries)
-    write_json(args.metrics, places.metrics(dataset, ranking, candidates, table, args.settings))
+    results = places.query_results(dataset, ranking, candidates, table, args.settings)
+    write_predictions(results, args.queries)
+    write_json(args.metrics, places.summarise(dataset, results))
 
 
 if __name__ == "__main__":
