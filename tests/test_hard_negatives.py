@@ -204,6 +204,7 @@ def test_a_scored_pool_comes_back_from_its_file(sets, tmp_path):
     rows = list(read_pools(tmp_path / "pools.parquet"))
     assert [(epoch, round(score, 3)) for epoch, score, *_ in rows] == [(e, s) for e in (0, 1) for s in (0.9, 0.5, 0.2)]
     assert rows[3][2:] == (pool[2], pool[5])
+    assert list(read_pools(tmp_path / "pools.parquet", 2)) == [*rows[:2], *rows[3:5]], "the hardest of each epoch"
 
 
 def test_no_pool_at_all_is_an_empty_file(tmp_path):

@@ -116,10 +116,8 @@ def draw_hard_negatives(sets: list[PairSet], pools: str | os.PathLike, output: s
         count: pairs, from four epochs at most, spread over the training.
     """
     hardest: dict[int, list[tuple[float, PoolImage, PoolImage]]] = {}
-    for epoch, *pair in read_pools(pools):
-        # Pools are sorted, the hardest pair first.
-        if len(hardest.setdefault(epoch, [])) < count:
-            hardest[epoch].append(tuple(pair))
+    for epoch, *pair in read_pools(pools, count):
+        hardest.setdefault(epoch, []).append(tuple(pair))
     shown = [sorted(hardest)[n] for n in evenly_spread(len(hardest), 4)]
     tiles = []
     for epoch in shown:

@@ -160,17 +160,23 @@ def write_pool(
 
 
 def join_pools(folder: Path, output: str | os.PathLike) -> None:
-    """Join the pools of all epochs into one Parquet file, epoch by epoch."""
+    """Join the pools of all epochs into one Parquet file, a row group for each epoch."""
     with whole_file(output) as temporary, pq.ParquetWriter(temporary, POOL_SCHEMA, compression="zstd") as writer:
         for path in sorted(folder.glob("pool-*.parquet")):
-            writer.write_table(pq.read_table(path, schema=POOL_SCHEMA))
+            table = pq.read_table(path, schema=POOL_SCHEMA)
+            writer.write_table(table, row_group_size=len(table))
 
 
-def read_pools(path: str | os.PathLike) -> Iterator[tuple[int, float, PoolImage, PoolImage]]:
-    """Yield epoch, score and both images of every pair of the joined pools, in order."""
+def read_pools(path: str | os.PathLike, count: int | None = None) -> Iterator[tuple[int, float, PoolImage, PoolImage]]:
+    """Yield epoch, score and both images of pairs of the joined pools, epoch by epoch, the hardest first.
+
+    Args:
+        path: a file of ``join_pools``.
+        count: pairs of each epoch; None: all, which may be millions.
+    """
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches():
-            for row in batch.to_pylist():
+        for group in range(file.num_row_groups):
+            for row in file.read_row_group(group).slice(0, count).to_pylist():
                 images = [
                     PoolImage(
                         which=row[f"{side}_set"],
