@@ -49,6 +49,9 @@ class Processes:
 
     def any(self, flag: bool, device: torch.device) -> bool:
         """Return whether the flag is up in any process."""
+        # Asked after every step: one process alone need not wait for its GPU.
+        if self.count == 1:
+            return flag
         return bool(self.total(torch.tensor(float(flag), device=device)) > 0)
 
     def from_first(self, make: Callable[[], T]) -> T:
