@@ -14,9 +14,10 @@ from segswap.models.backbone import Backbone, BackboneSettings
 from segswap.models.checkpoint import load_checkpoint, save_checkpoint
 from segswap.models.segswap import SegSwap
 from segswap.models.transformer import Transformer, TransformerSettings
-from segswap.training.batches import BatchSettings, PairBatches
+from segswap.training.batches import BatchSettings, PairBatches, negative_indices
 from segswap.training.losses import Targets, pair_losses
 from segswap.training.processes import Processes
+from segswap.training.step import _features, _warped, unrelated
 
 TESTS = Path(__file__).parent
 
@@ -83,9 +84,6 @@ def manifests(tiny_world):
 
 def joint_gradients(initial: Path, manifests: list[Path]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """Return gradients and loss of one process that holds the batches of both, side by side."""
-    from segswap.training.batches import negative_indices
-    from segswap.training.step import _features, _warped, unrelated
-
     cpu, (model, _) = torch.device("cpu"), load_checkpoint(initial)
     settings = BatchSettings(3, 6, 0.5, 0.5, 0.5, (4,), 0.5, 0.0)
     outputs, targets, negatives = [], [], []
