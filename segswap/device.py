@@ -1,6 +1,8 @@
-"""Which torch device work runs on: the one key ``compute.device``."""
+"""Which torch device work runs on (the one key ``compute.device``), and in which number format."""
 
 from __future__ import annotations
+
+import contextlib
 
 import torch
 
@@ -18,3 +20,16 @@ def pick_device(name: str) -> torch.device:
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(f"device {name!r}: no GPU is visible to this process; set device to auto or cpu")
     return torch.device(name)
+
+
+def pick_precision(name: str, device: torch.device, on_gpu: str) -> str:
+    """Return a number format's name; ``auto`` is ``float32`` on a CPU, ``on_gpu`` elsewhere."""
+    if name == "auto":
+        return "float32" if device.type == "cpu" else on_gpu
+    return name
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
+    """Return a context in which products are computed in ``float32``, ``float16`` or ``bfloat16``."""
+    dtype = getattr(torch, precision)
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from segswap.device import autocast, pick_precision
 from segswap.errors import InputError
 from segswap.images import resize
 from segswap.weights import load_by_name, read_state_dict
@@ -96,9 +97,7 @@ class AdaIN(nn.Module):
         Raises:
             InputError: when a file is missing or its entries do not fit; the message lists them.
         """
-        if precision == "auto":
-            precision = "float32" if torch.device(device).type == "cpu" else "float16"
-        model = cls(precision)
+        model = cls(pick_precision(precision, torch.device(device), on_gpu="float16"))
         state = read_state_dict(vgg)
         beyond = {str(layer) for layer in range(len(model.vgg), _LAYERS_IN_FILE)}
         kept = {key: value for key, value in state.items() if key.split(".")[0] not in beyond}
@@ -159,9 +158,8 @@ class AdaIN(nn.Module):
     ) -> list[np.ndarray]:
         style = torch.from_numpy(np.stack(statistics)).to(self._device)
         strength = torch.tensor(strengths, dtype=torch.float32, device=self._device)[:, None, None, None]
-        dtype = getattr(torch, self.precision)
         # Only the convolutions run in the lower precision: means and variances need all digits.
-        with torch.autocast(self._device.type, dtype, enabled=dtype != torch.float32):
+        with autocast(self._device, self.precision):
             content = self.vgg(self._batch(images)).float()
             mixed = strength * exchange_statistics(content, style) + (1 - strength) * content
             output = self.decoder(mixed).float()

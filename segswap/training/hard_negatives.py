@@ -27,7 +27,7 @@ def pool_features(model: SegSwap, sets: list[PairSet], pool: list[PoolImage], ex
     chunks = []
     for start in range(0, len(pool), 16):
         pictures = [read_pool_image(sets, image) for image in pool[start : start + 16]]
-        with execution.numerics.autocast(execution.device):
+        with execution.autocast():
             chunks.append(model.features(images_to_tensor(pictures, execution.device)).half())
     return torch.cat(chunks)
 
@@ -55,7 +55,7 @@ def score_pool(
     own = range(processes.rank * size, len(pairs), processes.count * size)
     for start in progress(own, "scoring pool", disable=not processes.first):
         first, second = torch.from_numpy(pairs[start : start + size].T).to(execution.device)
-        with execution.numerics.autocast(execution.device):
+        with execution.autocast():
             maps = model.matcher(features[first].float(), features[second].float())
         scores[start : start + size] = sum(side[:, 2].mean(dim=(1, 2)) for side in maps)
     model.matcher.train(training)

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-CHOICES = ("auto", "always", "never")
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+from segswap.device import pick_precision
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,9 +19,9 @@ class Numerics:
     Attributes:
         precision: of the products in trunk and matcher: ``float32``, ``bfloat16``, or ``auto``: ``bfloat16`` on a GPU.
             Weights, losses and the optimiser are always float32.
-        compile: whether ``torch.compile`` makes kernels for the matcher, one of ``CHOICES``; ``auto``: on a GPU.
-        deterministic: whether only algorithms that repeat to the last bit are allowed, one of ``CHOICES``; ``auto``:
-            on a CPU, where they cost nothing.
+        compile: whether ``torch.compile`` makes kernels for the matcher: ``always``, ``never``, or ``auto``: on a GPU.
+        deterministic: whether only algorithms that repeat to the last bit are allowed: ``always``, ``never``, or
+            ``auto``: on a CPU, where they cost nothing.
     """
 
     precision: str = "auto"
@@ -36,13 +35,8 @@ class Numerics:
         def decided(choice: str, automatic: bool) -> str:
             return ("always" if automatic else "never") if choice == "auto" else choice
 
-        precision = ("bfloat16" if gpu else "float32") if self.precision == "auto" else self.precision
+        precision = pick_precision(self.precision, device, on_gpu="bfloat16")
         return Numerics(precision, decided(self.compile, gpu), decided(self.deterministic, not gpu))
-
-    def autocast(self, device: torch.device) -> contextlib.AbstractContextManager:
-        """Return a context in which products are computed in the precision, after ``on``."""
-        dtype = PRECISIONS[self.precision]
-        return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
     def compiled(self, module: nn.Module) -> nn.Module:
         """Return the module, compiled if that is wanted; after ``on``."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 
 import torch
 from torch import nn
 
+from segswap.device import autocast
 from segswap.models.segswap import SegSwap
 from segswap.training.augment import Spline, draw_spline, warp_images, warp_targets
 from segswap.training.batches import Batch, Inputs, negative_indices
@@ -52,6 +54,10 @@ class Execution:
         numerics = numerics.on(device)
         matcher = processes.share_gradients(numerics.compiled(model.matcher), device)
         return cls(device, matcher, numerics, processes)
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        """Return a context in which the products of trunk and matcher are computed in the wanted precision."""
+        return autocast(self.device, self.numerics.precision)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,9 +119,9 @@ def batch_losses(
 
     The features of an image are computed once and serve its positive and all its negative pairs.
     """
-    device, autocast = execution.device, execution.numerics.autocast
+    device = execution.device
     b, targets = _warped(batch, device)
-    with autocast(device):
+    with execution.autocast():
         features_a, features_b = _features(model, batch.a, device), _features(model, b, device)
     hidden_b = (targets.mask_b < 0.5) & batch.hide.to(device)[:, None, None, None]
 
@@ -129,7 +135,7 @@ def batch_losses(
     if hard is not None:
         x, y = torch.cat([x, hard.first]), torch.cat([y, hard.second])
         y_hidden = torch.cat([y_hidden, torch.zeros_like(y_hidden[:1]).expand(len(hard.first), -1, -1, -1)])
-    with autocast(device):
+    with execution.autocast():
         if batch.swap:
             output_b, output_a = execution.matcher(y, x, y_hidden, None)
         else:
