@@ -17,6 +17,7 @@ from segswap.pairs.style import (
     compute_style_statistics,
     draw_styles,
     load_stylist,
+    open_style,
 )
 from segswap.randomness import generator
 
@@ -169,6 +170,12 @@ def test_both_pictures_of_a_pair_have_styles_of_their_own(tiny_world):
 def test_methods_are_found_by_name():
     assert load_stylist("none") is None
     assert isinstance(load_stylist("reinhard"), Reinhard)
+
+
+def test_a_style_is_opened_with_its_statistics(tiny_world):
+    assert open_style("none", None, None, None, "auto", "auto") == (None, None)
+    stylist, styles = open_style("reinhard", tiny_world.style_statistics, None, None, "auto", "auto")
+    assert isinstance(stylist, Reinhard) and styles.names == tiny_world.styles().names
 
 
 @pytest.mark.parametrize("weights", [{}, {"vgg": "vgg.pth"}, {"decoder": "decoder.pth"}])

@@ -11,7 +11,7 @@ from segswap.pairs.objects import ObjectTable
 from segswap.pairs.recipe import PairSettings
 from segswap.pairs.render import Photos, make_pair
 from segswap.pairs.shards import StyledPair, stylised_pairs
-from segswap.pairs.style import StyleStatistics, Stylist, load_stylist
+from segswap.pairs.style import StyleStatistics, Stylist, open_style
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +61,7 @@ def open_source(config: dict[str, Any], split: str, device: str = "auto") -> Pai
     return PairSource(
         Photos(ObjectTable.read(table), config["objects"][split]["images"]),
         PairSettings(**{name: value for name, value in config["pairs"].items() if name in names}),
-        load_stylist(style["method"], style["vgg"], style["decoder"], device, style["precision"]),
-        StyleStatistics.read(statistics) if style["method"] != "none" else None,
+        *open_style(style["method"], statistics, style["vgg"], style["decoder"], device, style["precision"]),
         config["seed"],
         config["pairs"]["jpeg_quality"],
     )

@@ -10,6 +10,7 @@ the whole folder and kept in one small file; a style image is never opened again
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import os
 from collections.abc import Sequence
@@ -168,3 +169,34 @@ def draw_styles(styles: StyleStatistics, seed: int, kind: str, index: int) -> tu
         StyleChoice(styles.names[n], float(strength)) for n, strength in zip(names, strengths, strict=True)
     )
     return first, second
+
+
+def add_style_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of a program that restyles, for ``open_style``."""
+    parser.add_argument("--style", default="none", choices=METHODS)
+    parser.add_argument("--statistics", help="statistics of the style images")
+    parser.add_argument("--vgg", help="AdaIN's encoder")
+    parser.add_argument("--decoder", help="AdaIN's decoder")
+    parser.add_argument("--precision", default="auto", choices=PRECISIONS, help="of AdaIN's convolutions")
+    parser.add_argument("--device", default="auto", help="torch device, for AdaIN")
+
+
+def open_style(
+    method: str,
+    statistics: str | os.PathLike | None,
+    vgg: str | os.PathLike | None,
+    decoder: str | os.PathLike | None,
+    device: str,
+    precision: str,
+) -> tuple[Stylist, StyleStatistics] | tuple[None, None]:
+    """Return what restyles pairs, and the statistics of the style images; None and None for ``none``.
+
+    Args:
+        statistics: file of ``compute_style_statistics``.
+        method, vgg, decoder, device, precision: as of ``load_stylist``.
+
+    Raises:
+        InputError: when a file is missing or damaged.
+    """
+    stylist = load_stylist(method, vgg, decoder, device, precision)
+    return (None, None) if stylist is None else (stylist, StyleStatistics.read(statistics))

@@ -8,7 +8,7 @@ from segswap.pairs.objects import ObjectTable
 from segswap.pairs.recipe import KINDS, PairSettings
 from segswap.pairs.render import Photos
 from segswap.pairs.shards import shard_indices, write_shard
-from segswap.pairs.style import METHODS, PRECISIONS, StyleStatistics, load_stylist
+from segswap.pairs.style import add_style_arguments, open_style
 from segswap.program import run, settings
 
 
@@ -23,12 +23,7 @@ def main() -> None:
     parser.add_argument("--pairs-per-shard", type=int, required=True)
     parser.add_argument("--settings", type=settings(PairSettings), required=True, help="as JSON")
     parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--style", default="none", choices=METHODS)
-    parser.add_argument("--statistics", help="statistics of the style images")
-    parser.add_argument("--vgg", help="AdaIN's encoder")
-    parser.add_argument("--decoder", help="AdaIN's decoder")
-    parser.add_argument("--precision", default="auto", choices=PRECISIONS, help="of AdaIN's convolutions")
-    parser.add_argument("--device", default="auto", help="torch device, for AdaIN")
+    add_style_arguments(parser)
     parser.add_argument("--jpeg-quality", type=int, required=True)
     parser.add_argument("--max-unreadable-share", type=float, required=True)
     parser.add_argument("--tar", required=True, help="shard to write")
@@ -37,8 +32,7 @@ def main() -> None:
     write_shard(
         Photos(ObjectTable.read(args.table), args.images),
         args.settings,
-        load_stylist(args.style, args.vgg, args.decoder, args.device, args.precision),
-        StyleStatistics.read(args.statistics) if args.style != "none" else None,
+        *open_style(args.style, args.statistics, args.vgg, args.decoder, args.device, args.precision),
         (args.seed, args.kind),
         shard_indices(args.pairs, args.pairs_per_shard, args.shard),
         args.tar,

@@ -7,7 +7,7 @@ import argparse
 from segswap.benchmarks.planted import PlantedSettings, plant_details
 from segswap.pairs.objects import ObjectTable
 from segswap.pairs.render import Photos
-from segswap.pairs.style import METHODS, PRECISIONS, StyleStatistics, load_stylist
+from segswap.pairs.style import add_style_arguments, open_style
 from segswap.program import run, settings
 
 
@@ -19,19 +19,13 @@ def main() -> None:
     parser.add_argument("--paintings", required=True, help="folder of the pictures that objects are planted in")
     parser.add_argument("--settings", type=settings(PlantedSettings), required=True, help="as JSON")
     parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--style", default="none", choices=METHODS)
-    parser.add_argument("--statistics", help="statistics of the style images")
-    parser.add_argument("--vgg", help="AdaIN's encoder")
-    parser.add_argument("--decoder", help="AdaIN's decoder")
-    parser.add_argument("--precision", default="auto", choices=PRECISIONS, help="of AdaIN's convolutions")
-    parser.add_argument("--device", default="auto", help="torch device, for AdaIN")
+    add_style_arguments(parser)
     parser.add_argument("--folder", required=True, help="folder to write: images/ and labels.json")
     args = parser.parse_args()
     plant_details(
         Photos(ObjectTable.read(args.table), args.images),
         args.paintings,
-        load_stylist(args.style, args.vgg, args.decoder, args.device, args.precision),
-        StyleStatistics.read(args.statistics) if args.style != "none" else None,
+        *open_style(args.style, args.statistics, args.vgg, args.decoder, args.device, args.precision),
         args.folder,
         args.settings,
         args.seed,
