@@ -100,7 +100,7 @@ def predict(
     items = [(query, int(n)) for query in rows for n in candidates[query]]
     weights: dict[int, torch.Tensor] = {}
     found: list[dict] = []
-    best: dict[int, tuple[float, int]] = {}
+    best: dict[int, tuple[dict, dict]] = {}
     for batch in predict_pairs(matcher, queries, database, pairs, device, what="candidates"):
         for query in {items[row][0] for row in batch.rows} - weights.keys():
             x = queries.read([query]).to(device)
@@ -111,12 +111,11 @@ def predict(
         seen = sample(joint, batch.maps_y[:, :2]) * batch.maps_y[:, 2:]
         for n, (row, score) in enumerate(zip(batch.rows, scores.tolist(), strict=True)):
             query, item = items[row]
-            found.append({"query": query, "item": item, "score": score, "query_mask": None, "item_mask": None})
-            if score > best.get(query, (-1.0, 0))[0]:
-                # Masks are kept of the best candidate alone: of all they would fill the disk.
-                if query in best:
-                    found[best[query][1]] |= {"query_mask": None, "item_mask": None}
-                best[query] = score, row
-                found[row] |= {"query_mask": _mask_bytes(joint[n]), "item_mask": _mask_bytes(seen[n])}
+            found.append({"query": query, "item": item, "score": score})
+            # Masks are kept of the best candidate alone: of all they would fill the disk.
+            if query not in best or score > best[query][0]["score"]:
+                best[query] = found[-1], {"query_mask": _mask_bytes(joint[n]), "item_mask": _mask_bytes(seen[n])}
         weights = {query: weights[query] for query in {items[row][0] for row in batch.rows}}
+    for candidate, masks in best.values():
+        candidate.update(masks)
     return pa.Table.from_pylist(found, schema=_SCHEMA)
