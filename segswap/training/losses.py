@@ -99,15 +99,16 @@ def pair_losses(
     map_error = sum((weight * error).sum() for weight, error in zip(weights, errors, strict=True))
 
     with torch.no_grad():
-        hit = torch.cat([(m > 0.5)[p] for m, p in zip(masks, positive, strict=True)])
-        quiet = [(m < 0.5)[~p] for m, p in zip(masks, positive, strict=True)]
-        quiet = torch.cat(quiet + [(m < 0.5).flatten() for m in unwanted])
-        sums = [mask_error, map_error, hit.sum(), quiet.sum()]
-        counts = [predicted.numel(), 2 * sum(weight.sum() for weight in weights), hit.numel(), quiet.numel()]
+        shown = torch.cat([mask.flatten() for mask in (*masks, *unwanted)])
+        due = torch.cat([p.flatten() for p in positive] + [torch.zeros_like(u).flatten().bool() for u in unwanted])
+        sums = [mask_error, map_error, ((shown > 0.5) & due).sum(), ((shown < 0.5) & ~due).sum()]
+        counts = [predicted.numel(), 2 * sum(weight.sum() for weight in weights), due.sum(), (~due).sum()]
         # Means are over the cells of all processes, whatever part of them each one holds.
         both = over_processes(torch.stack([torch.as_tensor(v, device=target.device).float() for v in sums + counts]))
-        (cells_of_masks, cells_of_maps), means = both[4:6].clamp(min=1e-6), both[:4] / both[4:]
-        means[1] = both[1] / cells_of_maps
-    share = mask_error / cells_of_masks + eta * map_error / cells_of_maps
+        sums, counts = both.chunk(2)
+        # Where no pair has a mask there is no correspondence to be wrong.
+        counts[1] = counts[1].clamp(min=1e-6)
+        means = sums / counts
+    share = mask_error / counts[0] + eta * map_error / counts[1]
     total = means[0] + eta * means[1]
     return Losses(share + (total - share).detach(), *means)
