@@ -62,7 +62,7 @@ def load_checkpoint(path: str | os.PathLike, device: str | torch.device = "cpu")
     elif {"backbone", "encoder"} <= content.keys():
         backbone = Backbone(BackboneSettings("resnet50"))
         matcher = Transformer(TransformerSettings("small", backbone.channels))
-        backbone_state = _published_names(content["backbone"])
+        backbone_state = _children_renamed(content["backbone"], _PUBLISHED_CHILDREN)
         matcher_state, about = content["encoder"], {"origin": "published checkpoint"}
     else:
         raise InputError(
@@ -74,11 +74,12 @@ def load_checkpoint(path: str | os.PathLike, device: str | torch.device = "cpu")
     return SegSwap(backbone, matcher).to(device).eval(), about
 
 
-def _published_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _children_renamed(state: dict[str, torch.Tensor], names: dict[str, str]) -> dict[str, torch.Tensor]:
+    """Return a state with new names of the module's children; those without one keep theirs."""
     renamed = {}
     for key, value in state.items():
         child, _, rest = key.partition(".")
-        renamed[f"{_PUBLISHED_CHILDREN.get(child, child)}.{rest}"] = value
+        renamed[f"{names.get(child, child)}.{rest}"] = value
     return renamed
 
 
@@ -95,10 +96,7 @@ def save_published(path: str | os.PathLike, model: SegSwap) -> None:
             f"{dataclasses.asdict(settings)}; keep the checkpoint in this project's form"
         )
     children = {name: child for child, name in _PUBLISHED_CHILDREN.items()}
-    backbone = {}
-    for key, value in model.backbone.state_dict().items():
-        name, _, rest = key.partition(".")
-        backbone[f"{children[name]}.{rest}"] = value
+    backbone = _children_renamed(model.backbone.state_dict(), children)
     write_state_dict(path, {"backbone": backbone, "encoder": model.matcher.state_dict(), "optimiser": {}})
 
 
@@ -117,7 +115,7 @@ def load_backbone(path: str | os.PathLike, settings: BackboneSettings) -> Backbo
     if any(key.startswith(_MOCO_PREFIX) for key in state):
         state = {key.removeprefix(_MOCO_PREFIX): v for key, v in state.items() if key.startswith(_MOCO_PREFIX)}
     if "0.weight" in state:
-        state = _published_names(state)
+        state = _children_renamed(state, _PUBLISHED_CHILDREN)
     kept = {key: value for key, value in state.items() if not key.startswith(("layer4.", "fc."))}
     backbone = Backbone(settings)
     load_by_name(backbone, kept, path)

@@ -11,7 +11,7 @@ from torch import nn
 from segswap.errors import InputError
 from segswap.models.segswap import SegSwap
 
-OPSET = 20
+_OPTIONS = {"opset_version": 20, "dynamo": True, "external_data": False, "verbose": False}
 
 BACKBONE_NAME, MATCHER_NAME = "backbone.onnx", "matcher.onnx"
 
@@ -55,10 +55,7 @@ def export_onnx(model: SegSwap, folder: str | Path) -> list[Path]:
         input_names=["images"],
         output_names=["features"],
         dynamic_shapes=(sides,),
-        opset_version=OPSET,
-        dynamo=True,
-        external_data=False,
-        verbose=False,
+        **_OPTIONS,
     )
     x, y = torch.rand(2, model.backbone.channels, 6, 8), torch.rand(2, model.backbone.channels, 5, 7)
     shapes = [
@@ -72,9 +69,6 @@ def export_onnx(model: SegSwap, folder: str | Path) -> list[Path]:
         input_names=["x", "y"],
         output_names=["maps_x", "maps_y"],
         dynamic_shapes=tuple(shapes),
-        opset_version=OPSET,
-        dynamo=True,
-        external_data=False,
-        verbose=False,
+        **_OPTIONS,
     )
     return [folder / BACKBONE_NAME, folder / MATCHER_NAME]
