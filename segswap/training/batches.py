@@ -149,9 +149,6 @@ class PairBatches(Dataset):
             if len(pairs) < settings.positives:
                 raise InputError(f"{manifest}: {len(pairs)} pairs, fewer than a batch of {settings.positives}")
 
-    def _order(self, which: int, pass_number: int) -> np.ndarray:
-        return _order(self.seed, which, pass_number, len(self.sets[which]))
-
     def positions(self, step: int) -> list[tuple[int, int]]:
         """Return (set, position in the set) of a step's pairs; excluded ones are replaced."""
         share = self.settings.two_object_share
@@ -161,12 +158,13 @@ class PairBatches(Dataset):
             # The nth draw is a two-object pair whenever n * share passes the next whole number.
             which = int((draw + 1) * share) - int(draw * share)
             count = int(draw * share) if which else draw - int(draw * share)
-            pass_number, place = divmod(count, len(self.sets[which]))
-            pair = which, int(self._order(which, pass_number)[place])
+            length = len(self.sets[which])
+            pass_number, place = divmod(count, length)
+            pair = which, int(_order(self.seed, which, pass_number, length)[place])
             if pair in self.excluded:
                 rng = generator(self.seed, "replacement", draw)
                 while pair in self.excluded:
-                    pair = which, int(rng.integers(len(self.sets[which])))
+                    pair = which, int(rng.integers(length))
             found.append(pair)
         return found
 

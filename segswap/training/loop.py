@@ -360,7 +360,8 @@ def train_stage(
         batches = PairBatches(files.manifests, batch, seed, stores, processes.rank, processes.count)
         decides = [dataclasses.asdict(part) for part in (stage, batch, loss, execution.numerics)]
         decides += [dataclasses.asdict(mining)] if mining else []
-        read = [sha256(files.initial), [sha256(manifest) for manifest in files.manifests]]
+        initial = sha256(files.initial)
+        read = [initial, [sha256(manifest) for manifest in files.manifests]]
         rolling = RollingState(Path(files.state), content_key([decides, processes.count, seed, read]))
         trainer = _Trainer(model, batches, stage, loss, mining, run, execution, rolling, seed)
         trainer.resume()
@@ -382,7 +383,7 @@ def train_stage(
             "numerics": dataclasses.asdict(execution.numerics),
             "select": stage.select,
             "best": trainer.at.best,
-            "initial": sha256(files.initial),
+            "initial": initial,
         }
         save_checkpoint(files.last, model.cpu(), {**origin, "epoch": "last"})
         write_text(files.history, history_csv(trainer.at.history))
