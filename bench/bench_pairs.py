@@ -35,6 +35,7 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
+from segswap.config import SCHEMA, complete_config, read_schema
 from segswap.demo_world.coco import draw_coco, draw_style_images
 from segswap.geometry import correspondence_map, cycle_consistent_masks, mask_to_cells, rotation_matrix, scale_matrix
 from segswap.images import read_image
@@ -47,19 +48,9 @@ from segswap.pairs.shards import StyledPair, sample_members, stylised_pairs
 from segswap.pairs.style import StyleStatistics, draw_styles
 from segswap.randomness import generator
 
-PUBLISHED = PairSettings(
-    size=480,
-    dilation=20,
-    crop_probability=0.2,
-    stretch=(0.7, 1.0),
-    rotation=15,
-    fit_steps=10,
-    fit_decay=10,
-    fit_min={"1obj": 0.2, "2obj": 0.5},
-    min_cells=9,
-    max_attempts=1000,
-)
-QUALITY = 95
+DEFAULTS = complete_config({}, read_schema(SCHEMA))["pairs"]
+PUBLISHED = PairSettings(**{field.name: DEFAULTS[field.name] for field in dataclasses.fields(PairSettings)})
+QUALITY = DEFAULTS["jpeg_quality"]
 SEED = 1
 
 
@@ -187,7 +178,7 @@ def plain_members(
                 target = channel_statistics(adain.vgg(adain._batch([style_image])))
                 mixed = choice.strength * exchange_statistics(content, target) + (1 - choice.strength) * content
                 output = adain.decoder(mixed).clamp(0, 1).mul(255).round().to(torch.uint8)[0]
-            pictures[name] = Image.fromarray(output.permute(1, 2, 0).numpy()).resize((480, 480), Image.BILINEAR)
+            pictures[name] = Image.fromarray(output.permute(1, 2, 0).numpy()).resize(picture.size, Image.BILINEAR)
     members = {}
     for name, picture in pictures.items():
         buffer = io.BytesIO()
@@ -232,19 +223,22 @@ def compare_blending(photos: Photos, side: int, rounds: int = 20) -> None:
     print(f"blend of {side} pixels: ratio {seconds['plain'] / seconds['ours']:.1f}", flush=True)
 
 
-def write_some(
-    folder: Path, images: Path, kind: str, indices: range, style: tuple[AdaIN, Path, StyleStatistics] | None = None
-) -> float:
-    """Write a shard as a job does, one thread; return the largest memory of this process so far in GB."""
+def write_some(folder: Path, images: Path, kind: str, indices: range, restyle: bool = False) -> float:
+    """Write a shard as a job does, one thread; return the largest memory of this process so far in GB.
+
+    Without style, or with AdaIN of random weights.
+    """
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     photos = Photos(ObjectTable.read(folder / "t.parquet"), images)
     tar = folder / f"{kind}-{indices.start}-{indices.stop}.tar"
+    stylist = AdaIN().eval().requires_grad_(False).to(memory_format=torch.channels_last) if restyle else None
+    styles = StyleStatistics(("any",), np.ones((1, 2, 512), np.float32)) if restyle else None
     shards.write_shard(
         photos,
         PUBLISHED,
-        style[0] if style else None,
-        style[2] if style else None,
+        stylist,
+        styles,
         (SEED, kind),
         indices,
         tar,
@@ -272,28 +266,15 @@ def compare_processes(folder: Path, images: Path, count: int, processes: int, ro
     print(f"{processes} processes: {', '.join(f'{ratio:.2f}' for ratio in ratios)} times the pairs of one", flush=True)
 
 
-def compare_memory(folder: Path, images: Path, counts: tuple[int, ...]) -> None:
+def compare_memory(folder: Path, images: Path) -> None:
     """Print the largest memory of jobs that make shards of several sizes, each in a process of its own."""
-    for kind in KINDS:
-        for count in counts:
-            with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-                peak = pool.submit(write_some, folder, images, kind, range(count)).result()
-            print(f"memory of a shard of {count} pairs, {kind}: {peak:.2f} GB", flush=True)
-
-
-def compare_memory_of_adain(folder: Path, images: Path, counts: tuple[int, ...]) -> None:
-    """Print the largest memory of jobs that restyle with AdaIN."""
-    for count in counts:
+    jobs = [(kind, count, False) for kind in KINDS for count in (60, 1000)]
+    jobs += [(KINDS[0], count, True) for count in (2, 8)]
+    for kind, count, restyle in jobs:
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-            peak = pool.submit(write_some_with_adain, folder, images, count).result()
-        print(f"memory of a shard of {count} pairs with AdaIN: {peak:.2f} GB", flush=True)
-
-
-def write_some_with_adain(folder: Path, images: Path, count: int) -> float:
-    """Write a shard with AdaIN of random weights; return the largest memory so far in GB."""
-    adain = AdaIN().eval().requires_grad_(False).to(memory_format=torch.channels_last)
-    statistics = StyleStatistics(("any",), np.ones((1, 2, 512), np.float32))
-    return write_some(folder, images, "1obj", range(count), (adain, folder, statistics))
+            peak = pool.submit(write_some, folder, images, kind, range(count), restyle).result()
+        style = "with AdaIN" if restyle else "without style"
+        print(f"memory of a shard of {count} pairs, {kind}, {style}: {peak:.2f} GB", flush=True)
 
 
 def report(name: str, seconds: dict[str, float], pairs: int) -> None:
@@ -377,8 +358,7 @@ def main() -> None:
         )
         if args.processes:
             compare_processes(folder, images, 3 * args.pairs, args.processes)
-            compare_memory(folder, images, (60, 1000))
-            compare_memory_of_adain(folder, images, (2, 8))
+            compare_memory(folder, images)
             return
         photos = Photos(ObjectTable.read(folder / "t.parquet"), images)
         # Photos are read anew for each pair, as in a large set.

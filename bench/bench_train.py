@@ -23,6 +23,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from segswap.config import SCHEMA, complete_config, read_schema
 from segswap.demo_world.coco import draw_coco, draw_style_images
 from segswap.models.backbone import Backbone, BackboneSettings
 from segswap.models.segswap import SegSwap
@@ -39,16 +40,8 @@ from segswap.training.numerics import Numerics
 from segswap.training.processes import Processes
 from segswap.training.step import Execution, LossSettings, batch_losses
 
-PUBLISHED = BatchSettings(
-    positives=5,
-    negatives=15,
-    two_object_share=0.5,
-    stylise_probability=0.5,
-    warp_probability=0.5,
-    warp_grids=(4, 6),
-    hide_probability=0.5,
-    swap_probability=0.5,
-)
+DEFAULTS = complete_config({}, read_schema(SCHEMA))["train"]
+BATCH, LOSS = BatchSettings(**DEFAULTS["batch"]), LossSettings(**DEFAULTS["loss"])
 
 
 class JointTransformer(nn.Module):
@@ -186,7 +179,7 @@ def measure_steps(size: int, steps: int, workers: int) -> None:
     model.matcher.train()
     ours = Execution.of(model, torch.device("cpu"), Numerics(), Processes())
     joint = dataclasses.replace(ours, matcher=JointTransformer(model.matcher, fused=False).train())
-    optimiser = torch.optim.Adam(model.matcher.parameters(), 2e-4)
+    optimiser = torch.optim.Adam(model.matcher.parameters(), DEFAULTS["stage1"]["learning_rate"])
     seconds: Counter[str] = Counter()
 
     def timed(name: str, function: Callable) -> Callable:
@@ -203,11 +196,10 @@ def measure_steps(size: int, steps: int, workers: int) -> None:
         optimiser.zero_grad(set_to_none=True)
         losses.total.backward()
 
-    loss = LossSettings(8.0, "all", True)
     parts = {"_features": "trunk", "_warped": "warp"}
     originals = {name: getattr(training_step, name) for name in parts}
     with tempfile.TemporaryDirectory() as temporary:
-        batches = PairBatches(make_pairs(Path(temporary), size, 40), PUBLISHED, 1)
+        batches = PairBatches(make_pairs(Path(temporary), size, 40), BATCH, 1)
         started = time.perf_counter()
         for number in range(5):
             batches[number]
@@ -219,7 +211,7 @@ def measure_steps(size: int, steps: int, workers: int) -> None:
             for name, part in parts.items():
                 setattr(training_step, name, timed(part, originals[name]))
             began = time.perf_counter()
-            losses = timed("forward, losses", batch_losses)(model, batch, 15, loss, ours)
+            losses = timed("forward, losses", batch_losses)(model, batch, BATCH.negatives, LOSS, ours)
             timed("backward", backward)(losses)
             timed("optimiser", optimiser.step)()
             before, batch = batch, timed("waiting for data", next)(loader)
@@ -227,7 +219,7 @@ def measure_steps(size: int, steps: int, workers: int) -> None:
             for name, original in originals.items():
                 setattr(training_step, name, original)
             began = time.perf_counter()
-            backward(batch_losses(model, before, 15, loss, joint))
+            backward(batch_losses(model, before, BATCH.negatives, LOSS, joint))
             optimiser.step()
             seconds["joint"] += time.perf_counter() - began
     other, total = seconds.pop("joint") / steps, seconds["all"]
