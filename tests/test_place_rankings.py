@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segswap.benchmarks import places
-from segswap.benchmarks.metrics import positives_within
+from segswap.benchmarks.metrics import first_ranks, positives_within, recall_at
 from segswap.benchmarks.place_data import Places
 from segswap.benchmarks.places import PlaceSettings
 from segswap.randomness import generator
@@ -126,6 +126,27 @@ def test_every_query_s_ranks_are_those_that_the_recalls_count():
     assert results["positives"].to_pylist()[-1] == 0 and results["rank"].to_pylist()[-1] is None
     near = [rank == 1 for rank in results["rank"].to_pylist()]
     assert [metres <= 25 for metres in results["metres"].to_pylist()] == near
+
+
+@pytest.mark.parametrize(
+    ("name", "database", "n_positives"), [("pitts30k_test", 10000, 968448), ("tokyo247", 75984, 37260)]
+)
+def test_a_perfect_ranking_of_the_real_positions_finds_every_query(shared, name, database, n_positives):
+    with np.load(shared / "data" / "place_lists" / f"{name}.npz", allow_pickle=False) as file:
+        queries, items = file["utmQ"], file["utmDb"]
+        assert file["posDistThr"] == SETTINGS.metres
+    assert len(items) == database
+    positives = positives_within(queries, items, SETTINGS.metres)
+    assert sum(map(len, positives)) == n_positives and min(map(len, positives)) > 0
+    best = [found[:1] for found in positives]
+    assert set(recall_at(first_ranks(best, positives), places.COUNTS).values()) == {1.0}
+    # A random ranking finds a positive among the first N as often as drawing without replacement does.
+    rng = generator(1, "random ranking")
+    order = [rng.choice(len(items), 100, replace=False) for _ in queries]
+    found = recall_at(first_ranks(order, positives), places.COUNTS)
+    for n, recall in found.items():
+        missed = [np.prod(1 - len(own) / (len(items) - np.arange(n))) for own in positives]
+        assert recall == pytest.approx(1 - np.mean(missed), abs=4 * (0.25 / len(queries)) ** 0.5)
 
 
 def test_suppression_after_re_ranking_keeps_the_view_that_won():
