@@ -178,11 +178,12 @@ def _three_cycles(
         for row in range(nodes.starts[pair], nodes.starts[pair + 1], rows_at_once):
             some = slice(row, min(row + rows_at_once, nodes.starts[pair + 1]))
             # The other two factors are on average at most 1, and so are masks: this bounds the weight.
-            by_side = [decay[cells[some, side]] * nodes.confidence[some, None] for side in (0, 1)]
+            by_side = [decay[cells[some, side]] for side in (0, 1)]
             bound = np.concatenate(
                 [by_side[side].take(near[block], axis=1) for block, side in zip(blocks, shared_1, strict=True)], axis=1
             )
-            bound *= nodes.confidence[columns]
+            # In this order the product of two nodes is the same, to the last bit, from either side.
+            bound *= nodes.confidence[some, None] * nodes.confidence[columns]
             possible = bound > minimum
             place = np.flatnonzero(possible)
             at = np.repeat(np.arange(len(bound)), np.count_nonzero(possible, axis=1))
