@@ -14,16 +14,15 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from itertools import combinations
 
 import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import eigsh
+from timing import alternate, print_result
 
 from segswap.discovery.graph import build_graph
 from segswap.discovery.nodes import Nodes, build_nodes, cell_hit, top_k_neighbours
@@ -105,19 +104,6 @@ def loop_eigenvector(graph: sparse.csr_matrix) -> np.ndarray:
     return vector * np.sign(vector.sum())
 
 
-def alternate(ways: dict[str, Callable[[], object]], rounds: int) -> tuple[dict[str, float], dict[str, object]]:
-    """Run ways in turn; return the median seconds of each and its last result."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    found: dict[str, object] = {}
-    for number in range(rounds):
-        for name in list(ways)[:: -1 if number % 2 else 1]:
-            found.pop(name, None)
-            started = time.perf_counter()
-            found[name] = ways[name]()
-            seconds[name].append(time.perf_counter() - started)
-    return {name: statistics.median(times) for name, times in seconds.items()}, found
-
-
 def compare(n_images: int, sigma: float, rounds: int) -> tuple[dict[str, float], dict[str, float]]:
     """Compare graph and eigenvector of both ways; return the ratios by what was timed, and details."""
     made = collection(n_images)
@@ -196,10 +182,10 @@ def main() -> None:
     ratios, details = {}, {}
     for sigma, suffix in ((1.2, ""), (5.0, "_sigma5")):
         found, details[f"sigma {sigma}"] = compare(20, sigma, args.rounds)
-        ratios |= {f"{what}{suffix}": round(ratio, 2) for what, ratio in found.items()}
+        ratios |= {f"{what}{suffix}": ratio for what, ratio in found.items()}
     if not args.quick:
         details["growth"] = grow()
-    print(json.dumps({"bench": "discovery", "ratios": ratios, "details": details}))
+    print_result("discovery", ratios, details)
 
 
 if __name__ == "__main__":
