@@ -1,6 +1,7 @@
 """Pairs per second of this project and of the plain way, side by side in one process on one core.
 
-    python bench/bench_pairs.py                        # without style
+    python bench/bench_pairs.py --quick                # without style, under 50 s on two cores
+    python bench/bench_pairs.py                        # the same; --pairs says how many
     python bench/bench_pairs.py --adain                # with AdaIN as well (many seconds a pair)
     python bench/bench_pairs.py --photos IMAGES --annotations COCO.json
     python bench/bench_pairs.py --processes 2          # only: growth with processes, and memory of shards
@@ -8,8 +9,9 @@
 Both make the same pairs from 640 x 480 photos, at the same size, rejected draws included. The plain way is what is
 written down most easily: PIL decodes, the mask grows by 20 rounds of a generic binary dilation, photo and mask are
 resampled three times (to the square, stretched and rotated, fitted), a draw is rejected when its labels are known, and
-for AdaIN the style image is decoded and encoded for each use. The two take turns, pair by pair. AdaIN runs with random
-weights: its time does not depend on them.
+for AdaIN the style image is decoded and encoded for each use. The two take turns. AdaIN runs with random weights: its
+time does not depend on them. The last line is JSON: ratios are the plain way's time divided by ours, medians of
+alternating runs.
 """
 
 from __future__ import annotations
@@ -18,12 +20,13 @@ import argparse
 import copy
 import dataclasses
 import io
+import itertools
 import json
 import resource
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -34,6 +37,7 @@ import numpy as np
 import torch
 from PIL import Image
 from scipy import ndimage
+from timing import alternate, print_result, timed_parts
 
 from segswap.config import SCHEMA, complete_config, read_schema
 from segswap.demo_world.coco import draw_coco, draw_style_images
@@ -201,26 +205,34 @@ def our_members(
     return sample_members(next(stylised_pairs(iter([pair]), style[0], style[2])), QUALITY)
 
 
-def turns(count: int, make: dict[str, Callable[[int], object]]) -> dict[str, float]:
-    """Return the seconds that each way takes for pairs 0 to ``count``; they take turns, the first one alternates."""
-    seconds: Counter[str] = Counter()
-    for index in range(count):
-        for name in list(make) if index % 2 else list(make)[::-1]:
-            started = time.perf_counter()
-            make[name](index)
-            seconds[name] += time.perf_counter() - started
-    return dict(seconds)
-
-
-def compare_blending(photos: Photos, side: int, rounds: int = 20) -> None:
-    """Print the ratio of both blends for a disc of ``side`` pixels; matrices of that size are kept, as in a shard."""
+def compare_blending(photos: Photos, side: int, rounds: int = 20) -> float:
+    """Return the ratio of both blends for a disc of ``side`` pixels; matrices of that size are kept, as in a shard."""
     names = [photos.folder / photos.table.file_name(int(image_id)) for image_id in photos.table.image_ids[:2]]
     source, target = (cv2.resize(read_image(name), (480, 480)) for name in names)
     mask = cv2.circle(np.zeros((480, 480), np.uint8), (240, 240), side // 2, 1, -1) > 0
     render.poisson_blend(source, target, mask)
     ways = {"ours": render.poisson_blend, "plain": _seamless_clone}
-    seconds = turns(rounds, {name: lambda _, blend=blend: blend(source, target, mask) for name, blend in ways.items()})
-    print(f"blend of {side} pixels: ratio {seconds['plain'] / seconds['ours']:.1f}", flush=True)
+    seconds, _ = alternate({name: partial(blend, source, target, mask) for name, blend in ways.items()}, rounds)
+    ratio = seconds["plain"] / seconds["ours"]
+    print(f"blend of {side} pixels: ratio {ratio:.1f}", flush=True)
+    return ratio
+
+
+def compare_pairs(name: str, make: dict[str, Callable[[int], object]], pairs: int) -> tuple[float, dict[str, float]]:
+    """Return the ratio of both ways and the pairs per second of each, from up to six runs with new pairs in each."""
+    rounds = min(pairs, 6)
+    ways = {way: partial(_take, map(function, itertools.count()), pairs // rounds) for way, function in make.items()}
+    seconds, _ = alternate(ways, rounds)
+    rates = {way: pairs // rounds / value for way, value in seconds.items()}
+    ratio = seconds["plain"] / seconds["ours"]
+    print(
+        f"{name}: ours {rates['ours']:.2f} pairs/s, plain {rates['plain']:.2f} pairs/s, ratio {ratio:.2f}", flush=True
+    )
+    return ratio, rates
+
+
+def _take(made: Iterator[object], number: int) -> list[object]:
+    return list(itertools.islice(made, number))
 
 
 def write_some(folder: Path, images: Path, kind: str, indices: range, restyle: bool = False) -> float:
@@ -234,24 +246,14 @@ def write_some(folder: Path, images: Path, kind: str, indices: range, restyle: b
     tar = folder / f"{kind}-{indices.start}-{indices.stop}.tar"
     stylist = AdaIN().eval().requires_grad_(False).to(memory_format=torch.channels_last) if restyle else None
     styles = StyleStatistics(("any",), np.ones((1, 2, 512), np.float32)) if restyle else None
-    shards.write_shard(
-        photos,
-        PUBLISHED,
-        stylist,
-        styles,
-        (SEED, kind),
-        indices,
-        tar,
-        tar.with_suffix(".parquet"),
-        QUALITY,
-        0.05,
-    )
+    manifest = tar.with_suffix(".parquet")
+    shards.write_shard(photos, PUBLISHED, stylist, styles, (SEED, kind), indices, tar, manifest, QUALITY, 0.05)
     tar.unlink()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
-def compare_processes(folder: Path, images: Path, count: int, processes: int, rounds: int = 3) -> None:
-    """Print how many times as many pairs several processes make as one; they take turns, one job a process."""
+def compare_processes(folder: Path, images: Path, count: int, processes: int, rounds: int = 3) -> list[float]:
+    """Return how many times as many pairs several processes make as one; they take turns, one job a process."""
     rates: dict[int, list[float]] = {1: [], processes: []}
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
         # Modules are loaded before anything is timed.
@@ -264,31 +266,25 @@ def compare_processes(folder: Path, images: Path, count: int, processes: int, ro
                 rates[running].append(running * count / (time.perf_counter() - started))
     ratios = [many / one for one, many in zip(rates[1], rates[processes], strict=True)]
     print(f"{processes} processes: {', '.join(f'{ratio:.2f}' for ratio in ratios)} times the pairs of one", flush=True)
+    return ratios
 
 
-def compare_memory(folder: Path, images: Path) -> None:
-    """Print the largest memory of jobs that make shards of several sizes, each in a process of its own."""
+def compare_memory(folder: Path, images: Path) -> dict[str, float]:
+    """Return the largest memory of jobs that make shards of several sizes, each in a process of its own."""
     jobs = [(kind, count, False) for kind in KINDS for count in (60, 1000)]
     jobs += [(KINDS[0], count, True) for count in (2, 8)]
+    peaks = {}
     for kind, count, restyle in jobs:
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:
             peak = pool.submit(write_some, folder, images, kind, range(count), restyle).result()
-        style = "with AdaIN" if restyle else "without style"
-        print(f"memory of a shard of {count} pairs, {kind}, {style}: {peak:.2f} GB", flush=True)
+        what = f"{count} pairs, {kind}, {'with AdaIN' if restyle else 'without style'}"
+        print(f"memory of a shard of {what}: {peak:.2f} GB", flush=True)
+        peaks[what] = peak
+    return peaks
 
 
-def report(name: str, seconds: dict[str, float], pairs: int) -> None:
-    """Print pairs per second of both ways and their ratio."""
-    rates = {way: pairs / value for way, value in seconds.items()}
-    print(
-        f"{name}: ours {rates['ours']:.2f} pairs/s, plain {rates['plain']:.2f} pairs/s, "
-        f"ratio {rates['ours'] / rates['plain']:.2f}",
-        flush=True,
-    )
-
-
-def breakdown(photos: Photos, kind: str, count: int) -> None:
-    """Print where the time of our way goes."""
+def breakdown(photos: Photos, kind: str, count: int) -> dict[str, float]:
+    """Return the milliseconds that the steps of our way take of a pair."""
     steps = {
         "read photos": (render.Photos, "read"),
         "masks and dilation": (render, "dilate"),
@@ -300,52 +296,61 @@ def breakdown(photos: Photos, kind: str, count: int) -> None:
         "JPEG": (shards, "encode_jpeg"),
         "pack labels": (shards, "_pack_labels"),
     }
-    with _timed(steps) as seconds:
-        started = time.perf_counter()
+    seconds: Counter[str] = Counter()
+    started = time.perf_counter()
+    with timed_parts(seconds, steps):
         for index in range(count):
             our_members(photos, kind, index)
-        total = time.perf_counter() - started
-    for name, value in sorted(seconds.items(), key=lambda item: -item[1]):
-        print(f"  {name:20s} {1000 * value / count:7.2f} ms a pair  {value / total:5.1%}")
-    print(f"  {'all':20s} {1000 * total / count:7.2f} ms a pair")
+    total = time.perf_counter() - started
+    each = {name: 1000 * value / count for name, value in [*seconds.most_common(), ("all", total)]}
+    for name, value in each.items():
+        print(f"  {name:20s} {value:7.2f} ms a pair  {value / each['all']:6.1%}")
+    return each
 
 
-class _timed:
-    """Replace functions by timed ones for a while; gives the seconds spent in each, by name."""
+def random_style(folder: Path) -> tuple[AdaIN, AdaIN, Path, StyleStatistics]:
+    """Return AdaIN with random weights as we lay it out and plain, drawn style images and their statistics."""
+    torch.manual_seed(0)
+    plain = AdaIN().eval().requires_grad_(False)
+    adain = copy.deepcopy(plain).to(memory_format=torch.channels_last)
+    draw_style_images(folder, SEED, 4)
+    names = sorted(path.name for path in folder.iterdir())
+    statistics = np.stack([adain.statistics(read_image(folder / name)) for name in names])
+    return adain, plain, folder, StyleStatistics(tuple(names), statistics)
 
-    def __init__(self, steps: dict[str, tuple[object, str]]) -> None:
-        self.steps, self.seconds, self.originals = steps, Counter(), {}
 
-    def __enter__(self) -> Counter[str]:
-        for name, (owner, attribute) in self.steps.items():
-            original = self.originals[name] = getattr(owner, attribute)
-            setattr(owner, attribute, self._wrapped(name, original))
-        return self.seconds
-
-    def _wrapped(self, name: str, function: Callable) -> Callable:
-        def timed(*args: object, **kwargs: object) -> object:
-            started = time.perf_counter()
-            try:
-                return function(*args, **kwargs)
-            finally:
-                self.seconds[name] += time.perf_counter() - started
-
-        return timed
-
-    def __exit__(self, *_: object) -> None:
-        for name, (owner, attribute) in self.steps.items():
-            setattr(owner, attribute, self.originals[name])
+def compare(photos: Photos, folder: Path, pairs: int, restyled: int) -> tuple[dict[str, float], dict[str, object]]:
+    """Return the ratios of blends and of pairs, ``restyled`` ones as well, and details."""
+    ratios = {f"blend_{side}": compare_blending(photos, side) for side in (60, 120, 240, 470)}
+    rates, steps = {}, {}
+    for kind in KINDS:
+        ways = {"ours": partial(our_members, photos, kind), "plain": partial(plain_members, photos, kind)}
+        ratios[kind], rates[kind] = compare_pairs(f"without_style {kind}", ways, pairs)
+        steps[kind] = breakdown(photos, kind, pairs)
+    if restyled:
+        adain, plain, *style = random_style(folder / "styles")
+        for kind in KINDS:
+            ways = {
+                "ours": partial(our_members, photos, kind, style=(adain, *style)),
+                "plain": partial(plain_members, photos, kind, style=(plain, *style)),
+            }
+            name = f"adain_{kind}"
+            ratios[name], rates[name] = compare_pairs(f"adain {kind}", ways, restyled)
+    return ratios, {"pairs_per_second": rates, "ms_a_pair": steps}
 
 
 def main() -> None:
     """Run the comparisons."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="without style, at most 60 pairs of each kind")
     parser.add_argument("--photos", type=Path, help="folder of photos; drawn ones without it")
     parser.add_argument("--annotations", type=Path, help="their COCO annotations")
     parser.add_argument("--pairs", type=int, default=60, help="pairs of each kind (default: %(default)s)")
     parser.add_argument("--adain", type=int, nargs="?", const=4, default=0, help="pairs of each kind with AdaIN")
     parser.add_argument("--processes", type=int, default=0, help="compare this many processes with one, and memory")
     args = parser.parse_args()
+    if args.quick:
+        args.pairs, args.adain, args.processes = min(args.pairs, 60), 0, 0
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
@@ -353,38 +358,17 @@ def main() -> None:
         images, annotations = args.photos, args.annotations
         if images is None:
             images, annotations = draw_photos(folder, 60)
-        build_object_table(
-            annotations, images, folder / "t.parquet", folder / "p.json", ObjectSettings(0.002, 0.9, 0.05)
-        )
+        settings = ObjectSettings(0.002, 0.9, 0.05)
+        build_object_table(annotations, images, folder / "t.parquet", folder / "p.json", settings)
         if args.processes:
-            compare_processes(folder, images, 3 * args.pairs, args.processes)
-            compare_memory(folder, images)
-            return
-        photos = Photos(ObjectTable.read(folder / "t.parquet"), images)
-        # Photos are read anew for each pair, as in a large set.
-        photos._read = photos._read_photo
-        for side in (60, 120, 240, 470):
-            compare_blending(photos, side)
-        for kind in KINDS:
-            ways = {"ours": partial(our_members, photos, kind), "plain": partial(plain_members, photos, kind)}
-            report(f"without_style {kind}", turns(args.pairs, ways), args.pairs)
-            breakdown(photos, kind, args.pairs)
-        if args.adain:
-            torch.manual_seed(0)
-            plain = AdaIN().eval().requires_grad_(False)
-            adain = copy.deepcopy(plain).to(memory_format=torch.channels_last)
-            draw_style_images(folder / "styles", SEED, 4)
-            names = sorted(path.name for path in (folder / "styles").iterdir())
-            statistics = StyleStatistics(
-                tuple(names), np.stack([adain.statistics(read_image(folder / "styles" / name)) for name in names])
-            )
-            style = folder / "styles", statistics
-            for kind in KINDS:
-                ways = {
-                    "ours": partial(our_members, photos, kind, style=(adain, *style)),
-                    "plain": partial(plain_members, photos, kind, style=(plain, *style)),
-                }
-                report(f"adain {kind}", turns(args.adain, ways), args.adain)
+            times = compare_processes(folder, images, 3 * args.pairs, args.processes)
+            ratios, details = {}, {"times_one_process": times, "peak_gb": compare_memory(folder, images)}
+        else:
+            photos = Photos(ObjectTable.read(folder / "t.parquet"), images)
+            # Photos are read anew for each pair, as in a large set.
+            photos._read = photos._read_photo
+            ratios, details = compare(photos, folder, args.pairs, args.adain)
+    print_result("pairs", ratios, details)
 
 
 if __name__ == "__main__":

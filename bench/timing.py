@@ -1,11 +1,14 @@
-"""What the benchmarks of speed share: ways that take turns, and the line they end with."""
+"""What the benchmarks of speed share: ways that take turns, the time of parts, and the line they end with."""
 
 from __future__ import annotations
 
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from unittest import mock
 
 
 def alternate(ways: dict[str, Callable[[], object]], rounds: int) -> tuple[dict[str, float], dict[str, object]]:
@@ -19,6 +22,29 @@ def alternate(ways: dict[str, Callable[[], object]], rounds: int) -> tuple[dict[
             found[name] = ways[name]()
             seconds[name].append(time.perf_counter() - started)
     return {name: statistics.median(times) for name, times in seconds.items()}, found
+
+
+def timed(seconds: Counter[str], name: str, function: Callable) -> Callable:
+    """Return the function such that its calls add their seconds under a name."""
+
+    def call(*args: object, **kwargs: object) -> object:
+        started = time.perf_counter()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            seconds[name] += time.perf_counter() - started
+
+    return call
+
+
+@contextmanager
+def timed_parts(seconds: Counter[str], parts: dict[str, tuple[object, str]]) -> Iterator[None]:
+    """Time functions for a while, each given by its owner and its attribute there."""
+    with ExitStack() as stack:
+        for name, (owner, attribute) in parts.items():
+            function = timed(seconds, name, getattr(owner, attribute))
+            stack.enter_context(mock.patch.object(owner, attribute, function))
+        yield
 
 
 def print_result(bench: str, ratios: dict[str, float], details: dict[str, object]) -> None:
