@@ -1,11 +1,13 @@
 """The transformer and the training step, against the form that the released code has, side by side in one process.
 
+    python bench/bench_train.py --quick        # the transformer, forward and backward, on three pairs, under 50 s
     python bench/bench_train.py                # the transformer, forward and backward, on the published batch
     python bench/bench_train.py --step         # also a whole training step, its parts, and the wait for the loader
 
 The joint form is written down here from the method's description: both images are one sequence of 2N tokens, and a
 boolean mask of 2N x 2N says who may attend to whom: half of every attention matrix is computed and thrown away. The
-forms have the same weights and take turns; their results are compared.
+forms have the same weights and take turns; their results are compared. The last line is JSON: ratios are the joint
+form's time divided by ours, medians of alternating runs.
 """
 
 from __future__ import annotations
@@ -13,13 +15,15 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import statistics
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
+from timing import alternate, print_result, timed, timed_parts
 from torch import nn
 from torch.nn import functional as F
 
@@ -104,42 +108,48 @@ class JointTransformer(nn.Module):
         return weights.out_proj(mixed.transpose(1, 2).flatten(2))
 
 
-def compare_transformers(pairs: int, cells: int, rounds: int) -> None:
-    """Print how many times faster forward and backward are in two sequences than in a joint one."""
+def compare_transformers(pairs: int, cells: int, rounds: int) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """Return how many times faster forward and backward are in two sequences than in a joint one, and their seconds."""
     torch.manual_seed(0)
     model = Transformer(TransformerSettings("small", 1024, dropout=0.0)).train()
     x, y = (F.normalize(torch.randn(pairs, 1024, cells, cells), dim=1) for _ in range(2))
     # Half of the pairs hide the background of b: all but a quarter of its cells.
     hidden = torch.rand(pairs, 1, cells, cells) < 0.75
     hidden[::2] = False
-    written_out, fused = JointTransformer(model, fused=False), JointTransformer(model, fused=True)
-    ways: dict[str, Callable[[], tuple[torch.Tensor, torch.Tensor]]] = {
-        "ours": lambda: model(x, y, None, hidden),
-        "joint": lambda: written_out(x, y, None, hidden),
-        "joint, fused attention": lambda: fused(x, y, None, hidden),
+    forms = {
+        "ours": model,
+        "joint": JointTransformer(model, fused=False),
+        "joint, fused attention": JointTransformer(model, fused=True),
     }
-    outputs = {}
-    seconds: Counter[tuple[str, str]] = Counter()
-    for number in range(rounds):
-        for name in list(ways) if number % 2 else list(ways)[::-1]:
-            model.zero_grad(set_to_none=True)
-            started = time.perf_counter()
-            maps = ways[name]()
-            forward = time.perf_counter()
-            sum(each.square().sum() for each in maps).backward()
-            seconds[name, "forward"] += forward - started
-            seconds[name, "backward"] += time.perf_counter() - forward
-            outputs[name] = [each.detach() for each in maps]
-            del maps
-    for name in list(ways)[1:]:
+    forward: dict[str, list[float]] = {name: [] for name in forms}
+
+    def run(name: str) -> list[torch.Tensor]:
+        model.zero_grad(set_to_none=True)
+        started = time.perf_counter()
+        maps = forms[name](x, y, None, hidden)
+        forward[name].append(time.perf_counter() - started)
+        sum(each.square().sum() for each in maps).backward()
+        return [each.detach() for each in maps]
+
+    totals, outputs = alternate({name: partial(run, name) for name in forms}, rounds)
+    seconds = {}
+    for name, total in totals.items():
+        first = statistics.median(forward[name])
+        seconds[name] = {"forward": first, "backward": total - first, "all": total}
+    ratios = {}
+    ours = seconds["ours"]
+    for name in list(forms)[1:]:
         difference = max((a - b).abs().max().item() for a, b in zip(outputs["ours"], outputs[name], strict=True))
         assert difference < 1e-5, f"{name}: results differ by {difference}"
-        ours, other = ([seconds[way, part] / rounds for part in ("forward", "backward")] for way in ("ours", name))
+        other = seconds[name]
+        ratios[name] = other["all"] / ours["all"]
         print(
-            f"encoder against {name}: forward {other[0]:.2f} to {ours[0]:.2f} s, backward {other[1]:.2f} to "
-            f"{ours[1]:.2f} s, ratio {sum(other) / sum(ours):.2f}; results differ by {difference:.1e}",
+            f"encoder against {name}: forward {other['forward']:.2f} to {ours['forward']:.2f} s, backward "
+            f"{other['backward']:.2f} to {ours['backward']:.2f} s, ratio {ratios[name]:.2f}; results differ by "
+            f"{difference:.1e}",
             flush=True,
         )
+    return ratios, seconds
 
 
 def make_pairs(folder: Path, size: int, count: int) -> list[Path]:
@@ -168,8 +178,8 @@ def make_pairs(folder: Path, size: int, count: int) -> list[Path]:
     return manifests
 
 
-def measure_steps(size: int, steps: int, workers: int) -> None:
-    """Print what a whole training step at the published batch takes in both forms, ours by parts.
+def measure_steps(size: int, steps: int, workers: int) -> tuple[float, dict[str, object]]:
+    """Return how many times faster a whole training step at the published batch is than in the joint form, and parts.
 
     Dropout is on, as in training. Steps take turns; of ours the wait for the loader is among the parts.
     """
@@ -180,70 +190,66 @@ def measure_steps(size: int, steps: int, workers: int) -> None:
     ours = Execution.of(model, torch.device("cpu"), Numerics(), Processes())
     joint = dataclasses.replace(ours, matcher=JointTransformer(model.matcher, fused=False).train())
     optimiser = torch.optim.Adam(model.matcher.parameters(), DEFAULTS["stage1"]["learning_rate"])
-    seconds: Counter[str] = Counter()
-
-    def timed(name: str, function: Callable) -> Callable:
-        def call(*args: object, **kwargs: object) -> object:
-            started = time.perf_counter()
-            try:
-                return function(*args, **kwargs)
-            finally:
-                seconds[name] += time.perf_counter() - started
-
-        return call
+    parts: Counter[str] = Counter()
 
     def backward(losses: Losses) -> None:
         optimiser.zero_grad(set_to_none=True)
         losses.total.backward()
 
-    parts = {"_features": "trunk", "_warped": "warp"}
-    originals = {name: getattr(training_step, name) for name in parts}
     with tempfile.TemporaryDirectory() as temporary:
         batches = PairBatches(make_pairs(Path(temporary), size, 40), BATCH, 1)
         started = time.perf_counter()
         for number in range(5):
             batches[number]
-        print(f"decoding a batch, one core: {(time.perf_counter() - started) / 5:.2f} s", flush=True)
+        decoding = (time.perf_counter() - started) / 5
+        print(f"decoding a batch, one core: {decoding:.2f} s", flush=True)
         loader = iter(load_batches(batches, 0, steps + 1, workers))
         # Getting the first one also starts the workers.
         batch = next(loader)
-        for _ in range(steps):
-            for name, part in parts.items():
-                setattr(training_step, name, timed(part, originals[name]))
-            began = time.perf_counter()
-            losses = timed("forward, losses", batch_losses)(model, batch, BATCH.negatives, LOSS, ours)
-            timed("backward", backward)(losses)
-            timed("optimiser", optimiser.step)()
-            before, batch = batch, timed("waiting for data", next)(loader)
-            seconds["all"] += time.perf_counter() - began
-            for name, original in originals.items():
-                setattr(training_step, name, original)
-            began = time.perf_counter()
-            backward(batch_losses(model, before, BATCH.negatives, LOSS, joint))
+
+        def our_step() -> None:
+            nonlocal batch
+            with timed_parts(parts, {"trunk": (training_step, "_features"), "warp": (training_step, "_warped")}):
+                losses = timed(parts, "forward, losses", batch_losses)(model, batch, BATCH.negatives, LOSS, ours)
+            timed(parts, "backward", backward)(losses)
+            timed(parts, "optimiser", optimiser.step)()
+            batch = timed(parts, "waiting for data", next)(loader)
+
+        def joint_step() -> None:
+            backward(batch_losses(model, batch, BATCH.negatives, LOSS, joint))
             optimiser.step()
-            seconds["joint"] += time.perf_counter() - began
-    other, total = seconds.pop("joint") / steps, seconds["all"]
-    seconds["forward, losses"] -= seconds["trunk"] + seconds["warp"]
-    for name, value in sorted(seconds.items(), key=lambda item: item[1]):
-        print(f"  {name:18s} {value / steps:7.2f} s a step  {value / total:6.1%}")
-    print(f"step: ours {total / steps:.2f} s, joint {other:.2f} s, ratio {other * steps / total:.2f}")
+
+        seconds, _ = alternate({"ours": our_step, "joint": joint_step}, steps)
+    parts["forward, losses"] -= parts["trunk"] + parts["warp"]
+    each = {name: value / steps for name, value in reversed(parts.most_common())}
+    each["all"] = sum(each.values())
+    for name, value in each.items():
+        print(f"  {name:18s} {value:7.2f} s a step  {value / each['all']:6.1%}")
+    ratio = seconds["joint"] / seconds["ours"]
+    print(f"step: ours {seconds['ours']:.2f} s, joint {seconds['joint']:.2f} s, ratio {ratio:.2f}")
+    return ratio, {"step": seconds, "parts": each, "decoding": decoding}
 
 
 def main() -> None:
     """Run the comparisons."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="the transformer alone: at most 3 pairs, 3 rounds")
     parser.add_argument("--pairs", type=int, default=20, help="pairs of a batch (default: %(default)s, published)")
     parser.add_argument("--cells", type=int, default=30, help="cells of a side (default: %(default)s, published)")
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--step", type=int, nargs="?", const=3, default=0, help="steps of a whole training as well")
     parser.add_argument("--workers", type=int, default=1)
     args = parser.parse_args()
+    if args.quick:
+        args.pairs, args.rounds, args.step = min(args.pairs, 3), min(args.rounds, 3), 0
     torch.set_num_threads(args.threads)
-    print(json.dumps({"threads": args.threads, "pairs": args.pairs, "cells": args.cells}))
-    compare_transformers(args.pairs, args.cells, args.rounds)
+    details = {"threads": args.threads, "pairs": args.pairs, "cells": args.cells}
+    print(json.dumps(details))
+    ratios, details["transformer_s"] = compare_transformers(args.pairs, args.cells, args.rounds)
     if args.step:
-        measure_steps(16 * args.cells, args.step, args.workers)
+        ratios["step"], details["step_s"] = measure_steps(16 * args.cells, args.step, args.workers)
+    print_result("train", ratios, details)
 
 
 if __name__ == "__main__":
