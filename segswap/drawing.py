@@ -191,12 +191,20 @@ def correspondence_lines(
     """
     starts = cell_centres(corr.shape[1:])[:, cells[:, 0], cells[:, 1]]
     ends = np.asarray(corr, float)[:, cells[:, 0], cells[:, 1]]
-    colours = rainbow(_stretched(starts.sum(0))) if colours is None else colours
-    seen = inside(ends)
+    lines = coloured_lines(starts.T, ends.T, colours)
+    return [line for line, shown in zip(lines, inside(ends), strict=True) if shown]
+
+
+def coloured_lines(
+    starts: np.ndarray, ends: np.ndarray, colours: Sequence[Colour] | None = None
+) -> list[tuple[np.ndarray, np.ndarray, Colour]]:
+    """Return lines from places in a to places in b, normalised (x, y), float (n, 2) each, with their colours.
+
+    Without ``colours`` a rainbow by position along the diagonal of a.
+    """
+    colours = rainbow(_stretched(starts.sum(1))) if colours is None else colours
     return [
-        (start, end, tuple(int(v) for v in colour))
-        for start, end, colour, shown in zip(starts.T, ends.T, colours, seen, strict=True)
-        if shown
+        (start, end, tuple(int(v) for v in colour)) for start, end, colour in zip(starts, ends, colours, strict=True)
     ]
 
 

@@ -82,10 +82,10 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 
 
-def write_arrays(path: str | os.PathLike, **arrays: np.ndarray) -> None:
-    """Write named arrays as a whole, compressed npz file."""
+def write_arrays(path: str | os.PathLike, compressed: bool = True, **arrays: np.ndarray) -> None:
+    """Write named arrays as a whole npz file."""
     with whole_file(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, **arrays)
+        (np.savez_compressed if compressed else np.savez)(file, **arrays)
 
 
 def read_arrays(path: str | os.PathLike, what: str, names: Sequence[str]) -> dict[str, np.ndarray]:

@@ -17,6 +17,15 @@ PAIRS = 2
 FEATURES = 3
 PRETRAINING = 1
 TRAINING = 2
+COLLECTION = 1
+"""The images of a collection, and which of its pairs are matched."""
+
 PREDICTIONS = 2
+GRAPH = 1
+"""The correspondence graph, and its eigenvectors."""
+
+SEGMENTATION = 1
+"""Masks, segmentations and regions of an eigenvector."""
+
 METRICS = 2
 PICTURES = 3

@@ -93,7 +93,8 @@ def test_modules_of_one_package_do_not_import_each_other_in_a_circle():
 
 
 @pytest.mark.parametrize(
-    "program", ["check_places", "discover_internet", "metrics_pairs", "picture_places", "pair_shard"]
+    "program",
+    ["check_places", "correspondence_graph", "segment_internet", "metrics_pairs", "picture_places", "pair_shard"],
 )
 def test_programs_that_use_no_model_do_not_load_pytorch(program):
     path = ROOT.parent / "workflow" / "scripts" / f"{program}.py"

@@ -18,11 +18,12 @@ import pyarrow.compute as pc
 
 from segswap.benchmarks import brueghel, places
 from segswap.benchmarks.brueghel import Brueghel, BrueghelSettings
-from segswap.benchmarks.internet import ImageClass, read_truth
+from segswap.benchmarks.internet import read_truth
 from segswap.benchmarks.metrics import box_iou, first_ranks
 from segswap.benchmarks.pairs import STYLES
 from segswap.benchmarks.place_data import Places
 from segswap.benchmarks.places import PlaceSettings
+from segswap.discovery.collection import Collection
 from segswap.drawing import (
     GREEN,
     ORANGE,
@@ -276,7 +277,7 @@ def _best_masks(table: pa.Table, settings: PlaceSettings) -> dict[tuple[int, int
 
 
 def draw_internet(
-    classes: Sequence[ImageClass],
+    classes: Sequence[Collection],
     masks_by_matcher: Mapping[str, Mapping[str, np.ndarray]],
     table_by_matcher: Tables,
     output: str | os.PathLike,
@@ -288,7 +289,7 @@ def draw_internet(
 
     Args:
         classes: the classes.
-        masks_by_matcher: soft masks (n, h, w) of ``internet.discover`` by matcher and class name; only their ratio
+        masks_by_matcher: soft masks (n, h, w) of ``internet.soft_masks`` by matcher and class name; only their ratio
             to each mask's maximum counts.
         table_by_matcher: segmentations of ``internet.segment_class``, of all classes.
         output: the sheet.
@@ -298,16 +299,17 @@ def draw_internet(
     rows = [_headings(["image", *titles], [_SIDE] * (1 + 2 * len(table_by_matcher)))]
     found = {name: _segmentations(table) for name, table in table_by_matcher.items()}
     for images in classes:
+        class_name = images.folder.name
         for place in evenly_spread(len(images.images), count):
             name = images.images[place]
-            image = read_image(images.folder / name)
+            image = images.read(place)
             truth = read_truth(images, name, image.shape[:2])
-            row = [caption(_outlined(image, {GREEN: truth}), images.name if truth.any() else f"{images.name}: none")]
+            row = [caption(_outlined(image, {GREEN: truth}), class_name if truth.any() else f"{class_name}: none")]
             for matcher, segmentations in found.items():
-                if (images.name, name) not in segmentations:
-                    raise InputError(f"segmentations of {matcher} lack {images.name}/{name}; run the discovery again")
-                segmentation, jaccard = segmentations[images.name, name]
-                mask = masks_by_matcher[matcher][images.name][place]
+                if (class_name, name) not in segmentations:
+                    raise InputError(f"segmentations of {matcher} lack {class_name}/{name}; run the discovery again")
+                segmentation, jaccard = segmentations[class_name, name]
+                mask = masks_by_matcher[matcher][class_name][place]
                 soft = mask / mask.max() if mask.max() > 0 else np.zeros_like(mask)
                 row.append(overlay_mask(fit(image, _SIDE), soft, ORANGE, 0.75))
                 outlined = _outlined(image, {GREEN: truth, ORANGE: segmentation})

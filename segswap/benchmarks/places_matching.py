@@ -13,6 +13,7 @@ from segswap.benchmarks.place_data import Places
 from segswap.benchmarks.places import PlaceSettings, ranked, ranking_depth, read_first_ranking
 from segswap.images import read_image, resize
 from segswap.matching.features import FeatureStore, images_to_tensor
+from segswap.matching.pooling import pool
 from segswap.matching.predict import predict_pairs
 from segswap.matching.score import joint_mask, score_pairs, self_match_mask
 from segswap.models.backbone import Backbone
@@ -28,14 +29,8 @@ def global_descriptors(
     rows = []
     for name in progress(names, "global descriptors"):
         image = resize(read_image(dataset.folder / name), settings.image_size)
-        features = backbone(images_to_tensor([image], device)).flatten(2)
-        if settings.pooling == "gem":
-            # Generalised mean, p = 3 (Radenovic et al. 2018); features of a linear layer keep their sign.
-            cubes = features.pow(3).mean(2)
-            pooled = cubes.sign() * cubes.abs().pow(1 / 3)
-        else:
-            pooled = features.mean(2)
-        rows.append(nn.functional.normalize(pooled, dim=1)[0].cpu().numpy())
+        features = backbone(images_to_tensor([image], device))
+        rows.append(pool(features, settings.pooling)[0].cpu().numpy())
     return np.stack(rows)
 
 

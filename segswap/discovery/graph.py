@@ -6,16 +6,131 @@ Shared specification, section "Discovery", step 4. Arrays and protocols are thos
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
 
-from segswap.discovery.nodes import Nodes, cell_hit, check_protocol, checked_pairs, checked_shape, pair_keys
+from segswap.discovery.nodes import (
+    Nodes,
+    build_nodes,
+    cell_hit,
+    check_protocol,
+    checked_pairs,
+    checked_shape,
+    pair_keys,
+    top_k_neighbours,
+)
+from segswap.discovery.predictions import PairPredictions
+from segswap.files import read_arrays, write_arrays
 
 _AT_ONCE = 1 << 17
 """Couples of nodes that are looked at together: few enough to stay in a processor's cache."""
+
+
+@dataclass(frozen=True)
+class GraphSettings:
+    """How predictions become a graph.
+
+    Attributes:
+        top_k: neighbours of an image.
+        mask_threshold: cells above it are nodes.
+        sigma: of the edge weights, in cells.
+        two_cycles: whether nodes of one pair are connected.
+        mask_weighting: whether 3-cycles are weighted by the third pair's mask.
+        protocol: ``corrected`` or ``published``.
+    """
+
+    top_k: int
+    mask_threshold: float
+    sigma: float
+    two_cycles: bool
+    mask_weighting: bool
+    protocol: str
+
+
+@dataclass(frozen=True)
+class CorrespondenceGraph:
+    """The graph of a collection.
+
+    Attributes:
+        n_images: of the collection.
+        shape: (h, w) of the images' grids.
+        pairs: int64 (P, 2), the image pairs that the nodes belong to.
+        nodes: N of them.
+        weights: float32 (N, N), symmetric.
+    """
+
+    n_images: int
+    shape: tuple[int, int]
+    pairs: np.ndarray
+    nodes: Nodes
+    weights: sparse.csr_matrix
+
+    def write(self, path: str | os.PathLike) -> None:
+        """Write as an npz file, not compressed: it may have gigabytes."""
+        write_arrays(
+            path,
+            compressed=False,
+            size=np.array([self.n_images, *self.shape]),
+            pairs=self.pairs,
+            pair=self.nodes.pair,
+            cells=self.nodes.cells,
+            confidence=self.nodes.confidence,
+            starts=self.nodes.starts,
+            data=self.weights.data,
+            indices=self.weights.indices,
+            indptr=self.weights.indptr,
+        )
+
+    @classmethod
+    def read(cls, path: str | os.PathLike, with_weights: bool = True) -> CorrespondenceGraph:
+        """Read a file of ``write``.
+
+        Args:
+            with_weights: False leaves them out (no edges): what they take most of the file for is then not read.
+
+        Raises:
+            InputError: when the file is not of that form.
+        """
+        names = ["size", "pairs", "pair", "cells", "confidence", "starts"]
+        found = read_arrays(path, "correspondence graph", names + ["data", "indices", "indptr"] * with_weights)
+        n_images, h, w = found["size"].tolist()
+        nodes = Nodes(found["pair"], found["cells"], found["confidence"], found["starts"])
+        size = (len(nodes), len(nodes))
+        weights = (
+            sparse.csr_matrix((found["data"], found["indices"], found["indptr"]), shape=size)
+            if with_weights
+            else sparse.csr_matrix(size, dtype=np.float32)
+        )
+        return cls(n_images, (h, w), found["pairs"], nodes, weights)
+
+
+def collection_graph(predictions: PairPredictions, n_images: int, settings: GraphSettings) -> CorrespondenceGraph:
+    """Return the graph of a collection of ``n_images``; without nodes where nothing matches."""
+    pairs, shape = predictions.pairs, predictions.maps_1.shape[-2:]
+    maps = predictions.maps_1.astype(np.float32), predictions.maps_2.astype(np.float32)
+    neighbours = top_k_neighbours(pairs, predictions.scores, n_images, settings.top_k, settings.protocol)
+    nodes = build_nodes(pairs, *maps, settings.mask_threshold, settings.protocol, neighbours)
+    weights = build_graph(
+        nodes,
+        pairs,
+        *maps,
+        settings.sigma,
+        two_cycles=settings.two_cycles,
+        mask_weighting=settings.mask_weighting,
+        protocol=settings.protocol,
+    )
+    print(
+        f"{n_images} images, {len(pairs)} pairs that share something, {neighbours.sum()} of neighbours: "
+        f"{len(nodes)} nodes, {weights.nnz} edges",
+        flush=True,
+    )
+    if not weights.nnz:
+        print("nothing repeats: no correspondence agrees with another one; all masks are empty", flush=True)
+    return CorrespondenceGraph(n_images, shape, pairs, nodes, weights)
 
 
 def build_graph(

@@ -1,4 +1,4 @@
-"""From the correspondence graph to one soft mask per image.
+"""Eigenvectors of the correspondence graph, and from one of them to one soft mask per image.
 
 Shared specification, section "Discovery", steps 5 and 6.
 """
@@ -57,7 +57,7 @@ def principal_eigenvector(graph: sparse.csr_matrix, protocol: str = "corrected")
     for members, part, bound in _parts(graph):
         if best and bound < best[0][0] * (1 - _TIE):
             break
-        value, own = _perron(part())
+        value, own = perron_vector(part())
         if not best or value > best[0][0] * (1 + _TIE):
             best = [(value, members, own)]
         elif value >= best[0][0] * (1 - _TIE):
@@ -78,7 +78,7 @@ def _parts(
     Largest bound first; it is the largest row sum.
     """
     degree = np.asarray(graph.sum(axis=1, dtype=np.float64)).ravel()
-    count, label = _connected(graph)
+    count, label = connected_parts(graph)
     bound = np.zeros(count)
     np.maximum.at(bound, label, degree)
     order = np.argsort(-bound, kind="stable")
@@ -94,7 +94,7 @@ def _parts(
         yield members, lambda members=members: graph[members][:, members], bound[part]
 
 
-def _connected(graph: sparse.csr_matrix) -> tuple[int, np.ndarray]:
+def connected_parts(graph: sparse.csr_matrix) -> tuple[int, np.ndarray]:
     """Return the number of connected parts of a symmetric graph, and the part of each node.
 
     A few edges of each node connect almost all that all edges do; of the others only those matter that lead from one
@@ -119,7 +119,7 @@ def _components(rows: np.ndarray, columns: np.ndarray, size: int) -> tuple[int, 
     return connected_components(edges, directed=False)
 
 
-def _perron(graph: sparse.csr_matrix) -> tuple[float, np.ndarray]:
+def perron_vector(graph: sparse.csr_matrix) -> tuple[float, np.ndarray]:
     """Return the largest eigenvalue of a graph with one connected part, and its unit eigenvector, not negative."""
     size = graph.shape[0]
     if size <= _DENSE_SIZE:

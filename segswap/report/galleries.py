@@ -18,6 +18,7 @@ import numpy as np
 from segswap.drawing import (
     CYAN,
     contact_sheet,
+    correspondence_lines,
     draw_correspondences,
     evenly_spread,
     fit_height,
@@ -170,9 +171,8 @@ def _figures(sample: Sample) -> str:
         body = f'{used(identity(name))}<g class="label">{mask_tint(mask, *sizes[name])}</g>'
         plain.append(_figure(title, svg(*sizes[name], title, body)))
     width = sizes["a.jpg"][0] + _GAP + sizes["b.jpg"][0]
-    drawn = lines(
-        identity("lines"), spread_cells(labels.mask_a, _LINES), labels.corr_a, sizes["a.jpg"], sizes["b.jpg"], _GAP
-    )
+    shown = correspondence_lines(spread_cells(labels.mask_a, _LINES), labels.corr_a)
+    drawn = lines(identity("lines"), shown, sizes["a.jpg"], sizes["b.jpg"], _GAP)
     joined = []
     for first, second in itertools.product(*([n for n in pictures if n.startswith(side)] for side in "ab")):
         title = f"{_TITLES[first]} to {_TITLES[second]}"

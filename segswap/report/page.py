@@ -34,6 +34,8 @@ _CAPTIONS = {
     "own_places": "Query, best of the first ranking, best after re-ranking; green where it is the place.",
     "hard negatives": "Unrelated pictures that the model took for related most of all, early and late in stage 2. The "
     "score is the sum of both mean masks.",
+    "discovery": "One labelled box of each detail, then the regions of the cluster that shows it best, found without a "
+    "query; green where the IoU is above the threshold.",
     "internet": "Image with the label in green, then for each matcher the soft mask and the segmentation in orange.",
 }
 

@@ -6,12 +6,13 @@ photos and not eight; lines and contours stay sharp at any size and can be hidde
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 
 import cv2
 import numpy as np
 
-from segswap.drawing import CYAN, correspondence_lines, data_uri
+from segswap.drawing import CYAN, Colour, data_uri
 from segswap.images import encode_jpeg, resize
 
 _DRAWN = 4
@@ -58,18 +59,22 @@ def mask_tint(mask: np.ndarray, width: int, height: int, opacity: float = 0.5) -
 
 
 def lines(
-    identity: str, cells: np.ndarray, corr: np.ndarray, size_a: tuple[int, int], size_b: tuple[int, int], gap: int
+    identity: str,
+    correspondences: Sequence[tuple[np.ndarray, np.ndarray, Colour]],
+    size_a: tuple[int, int],
+    size_b: tuple[int, int],
+    gap: int,
 ) -> str:
-    """Return lines from cells of picture a to their places in picture b, ``gap`` pixels to its right.
+    """Return lines from places in picture a to places in picture b, ``gap`` pixels to its right.
 
     Args:
         identity: id of the group, for ``used``.
-        cells, corr: as in ``segswap.drawing.draw_correspondences``.
+        correspondences: of ``segswap.drawing.correspondence_lines`` or ``coloured_lines``.
         size_a, size_b: (width, height) of the pictures in pixels.
         gap: pixels between the pictures.
     """
     parts = []
-    for start, end, colour in correspondence_lines(cells, corr):
+    for start, end, colour in correspondences:
         (x1, y1), (x2, y2) = start * size_a, end * size_b + (size_a[0] + gap, 0)
         shade = "#" + bytes(colour).hex()
         parts.append(

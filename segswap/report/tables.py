@@ -94,6 +94,7 @@ HEADLINES: dict[str, tuple[str, tuple[Measure, ...]]] = {
     "tokyo247": ("Tokyo 24/7", _PLACES),
     "pitts30k": ("Pitts30k-test", _PLACES),
     "own_places": ("Own places", _PLACES),
+    "discovery": ("Discovery in paintings", (Measure("f1", "F1 of the best cluster, mean over details", "share"),)),
     "internet": (
         "Internet",
         (

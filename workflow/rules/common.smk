@@ -47,6 +47,8 @@ wildcard_constraints:
     matcher="trained|untrained|baseline",
     places="tokyo247|pitts30k|own_places",
     details="brueghel|planted",
+    task="internet|discovery",
+    collection="[A-Za-z0-9_.-]+",
 
 
 def without(section, *keys):
@@ -222,6 +224,11 @@ def segmentations(matcher):
     ]
 
 
+def cluster_pages():
+    """Return the page of clusters, where discovery is run."""
+    return [f"{RESULTS}/clusters.html"] if "discovery" in BENCHMARKS else []
+
+
 def soft_masks(matcher):
     """Return the soft masks of all classes of Internet."""
     return [
@@ -313,10 +320,64 @@ def drawn_places(wildcards):
     return [folder] if folder.startswith(f"{DEMO}/") else []
 
 
-def internet_settings():
-    """Return the protocol of Internet as JSON."""
-    section = {**config["benchmarks"]["internet"], "protocol": config["protocol"]}
-    return without(section, "folder", "classes")
+def collection_section(wildcards):
+    """Return the section of the configuration that says how a collection is looked through."""
+    return config["benchmarks"][wildcards.task]
+
+
+def collection_data(wildcards):
+    """Return the images of a collection: a class of Internet, or Brueghel's paintings with their labels."""
+    if wildcards.task == "internet":
+        return {"folder": config["benchmarks"]["internet"]["folder"]}
+    section = config["benchmarks"]["brueghel"]
+    return {"folder": section["images"], "labels": section["labels"]}
+
+
+def collection_flags(wildcards, input):
+    """Return the flags that say which ground truth of a collection is checked."""
+    if wildcards.task == "internet":
+        return flags(**{"class-name": wildcards.collection})
+    return flags(labels=input.labels)
+
+
+def collection_settings(wildcards, *keys):
+    """Return some keys of a collection's section, and the protocol, as JSON."""
+    section = {**collection_section(wildcards), "protocol": config["protocol"]}
+    return only(section, *keys, "protocol")
+
+
+def collection_predictions(wildcards):
+    """Return the predictions of all chunks of a collection's pairs, in order."""
+    return [
+        f"{RESULTS}/{wildcards.task}/{wildcards.matcher}/{wildcards.collection}-predictions-{chunk}.npz"
+        for chunk in range(collection_section(wildcards)["chunks"])
+    ]
+
+
+def graph_settings(wildcards):
+    """Return how a collection's predictions become a graph, as JSON; sigma may differ by class of Internet."""
+    section = collection_section(wildcards)
+    sigma = section["sigma"]
+    if wildcards.task == "internet":
+        sigma = sigma.get(wildcards.collection, sigma["default"])
+    keys = ("top_k", "mask_threshold", "two_cycles", "mask_weighting")
+    return json.dumps(
+        {
+            **{key: section[key] for key in keys},
+            "sigma": sigma,
+            "protocol": config["protocol"],
+        }
+    )
+
+
+def eigenvector_flags(wildcards):
+    """Return the flags that ask for the principal eigenvector, or for those of several clusters."""
+    if wildcards.task == "internet":
+        return flags(protocol=config["protocol"])
+    section = collection_section(wildcards)
+    return flags(
+        **{"clusters": section["clusters"], "node-share": section["node_share"]}
+    )
 
 
 def is_at_hand(benchmark):
@@ -356,6 +417,10 @@ def report_files():
 def summary_facts():
     """Return how the numbers of the tables come about, by title."""
     train, tokyo = config["train"], config["benchmarks"]["tokyo247"]
+    sigma = config["benchmarks"]["internet"]["sigma"]
+    named = [
+        f"{value:g} for {name}" for name, value in sigma.items() if name != "default"
+    ]
     return {
         "Protocol": config["protocol"],
         "Models selected by": f"{train['stage1']['select']} (stage 1), {train['stage2']['select']} (stage 2)",
@@ -363,6 +428,12 @@ def summary_facts():
             f"one is kept, {tokyo['suppression']}"
             if tokyo["suppression"] != "none"
             else "all are kept"
+        ),
+        "Sigma of the correspondence graph, in cells (Internet)": ", ".join(
+            [
+                *named,
+                f"{sigma['default']:g} for {'the others' if named else 'all classes'}",
+            ]
         ),
     }
 

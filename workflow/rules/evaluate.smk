@@ -8,6 +8,7 @@ rule benchmarks:
     input:
         metrics_files(BENCHMARKS),
         expand(f"{RESULTS}/pictures/{{benchmark}}.jpg", benchmark=BENCHMARKS),
+        cluster_pages(),
 
 
 # Held-out pairs
@@ -417,134 +418,6 @@ rule metrics_places:
         " > {log:q} 2>&1"
 
 
-# Internet
-
-
-rule features_internet:
-    """The features of all images of a class."""
-    input:
-        folder=config["benchmarks"]["internet"]["folder"],
-        checkpoint=f"{RESULTS}/checkpoints/untrained.pt",
-    output:
-        store=f"{RESULTS}/features/internet/{{class_name}}.npy",
-        header=f"{RESULTS}/features/internet/{{class_name}}.json",
-    log:
-        f"logs/{config['run']}/features_internet-{{class_name}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/features_internet-{{class_name}}.tsv"
-    conda:
-        ENVIRONMENT
-    threads: 4
-    resources:
-        mem_mb=4000,
-        runtime=240,
-        gpu=1,
-        device=DEVICE,
-    params:
-        settings=internet_settings(),
-        version=versions.FEATURES,
-    shell:
-        "python workflow/scripts/features_internet.py"
-        " --folder {input.folder:q}"
-        " --class-name {wildcards.class_name:q}"
-        " --settings {params.settings:q}"
-        " --checkpoint {input.checkpoint:q}"
-        " --device {resources.device}"
-        " --store {output.store:q}"
-        " > {log:q} 2>&1"
-
-
-rule predict_internet:
-    """All pairs of images of a class are matched; pairs that share nothing are dropped."""
-    input:
-        unpack(matcher_inputs),
-        folder=config["benchmarks"]["internet"]["folder"],
-        features=f"{RESULTS}/features/internet/{{class_name}}.npy",
-    output:
-        f"{RESULTS}/internet/{{matcher}}/{{class_name}}-predictions.npz",
-    log:
-        f"logs/{config['run']}/predict_internet-{{matcher}}-{{class_name}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/predict_internet-{{matcher}}-{{class_name}}.tsv"
-    conda:
-        ENVIRONMENT
-    threads: 4
-    resources:
-        mem_mb=4000,
-        runtime=720,
-        gpu=1,
-        device=DEVICE,
-    params:
-        settings=internet_settings(),
-        baseline=baseline_flag,
-        version=versions.PREDICTIONS,
-    shell:
-        "python workflow/scripts/predict_internet.py"
-        " --folder {input.folder:q}"
-        " --class-name {wildcards.class_name:q}"
-        " --settings {params.settings:q}"
-        " --features {input.features:q}"
-        " --checkpoint {input.checkpoint:q}"
-        " {params.baseline}"
-        " --device {resources.device}"
-        " --predictions {output:q}"
-        " > {log:q} 2>&1"
-
-
-rule discover_internet:
-    """The correspondences of all pairs become a graph whose edges close cycles over three images; its principal
-    eigenvector gives soft masks, GrabCut the segmentations."""
-    input:
-        folder=config["benchmarks"]["internet"]["folder"],
-        predictions=f"{RESULTS}/internet/{{matcher}}/{{class_name}}-predictions.npz",
-    output:
-        masks=f"{RESULTS}/internet/{{matcher}}/{{class_name}}-masks.npz",
-        segmentations=f"{RESULTS}/internet/{{matcher}}/{{class_name}}-segmentations.parquet",
-    log:
-        f"logs/{config['run']}/discover_internet-{{matcher}}-{{class_name}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/discover_internet-{{matcher}}-{{class_name}}.tsv"
-    conda:
-        ENVIRONMENT
-    resources:
-        mem_mb=lambda wildcards, attempt: 8000 * attempt,
-        runtime=120,
-    params:
-        settings=internet_settings(),
-        version=versions.PREDICTIONS,
-    shell:
-        "python workflow/scripts/discover_internet.py"
-        " --folder {input.folder:q}"
-        " --class-name {wildcards.class_name:q}"
-        " --settings {params.settings:q}"
-        " --predictions {input.predictions:q}"
-        " --masks {output.masks:q}"
-        " --segmentations {output.segmentations:q}"
-        " > {log:q} 2>&1"
-
-
-rule metrics_internet:
-    """Precision (share of pixels that are right) and Jaccard index, means over images and over classes."""
-    input:
-        lambda wildcards: segmentations(wildcards.matcher),
-    output:
-        f"{RESULTS}/internet/{{matcher}}/metrics.json",
-    log:
-        f"logs/{config['run']}/metrics_internet-{{matcher}}.log",
-    conda:
-        ENVIRONMENT
-    resources:
-        mem_mb=2000,
-        runtime=60,
-    params:
-        version=versions.METRICS,
-    shell:
-        "python workflow/scripts/metrics_internet.py"
-        " --metrics {output:q}"
-        " {input:q}"
-        " > {log:q} 2>&1"
-
-
 # All benchmarks
 
 
@@ -565,7 +438,7 @@ rule join_metrics:
     log:
         f"logs/{config['run']}/join_metrics-{{benchmark}}.log",
     wildcard_constraints:
-        benchmark="pairs|brueghel|planted|tokyo247|pitts30k|own_places|internet",
+        benchmark="pairs|brueghel|planted|tokyo247|pitts30k|own_places|internet|discovery",
     conda:
         ENVIRONMENT
     resources:
@@ -688,43 +561,5 @@ rule picture_places:
         " --trained {input.trained:q}"
         " --untrained {input.untrained:q}"
         " --baseline {input.baseline:q}"
-        " --output {output:q}"
-        " > {log:q} 2>&1"
-
-
-rule picture_internet:
-    """Images with soft masks and segmentations of each matcher, beside the truth."""
-    input:
-        **{matcher: segmentations(matcher) for matcher in MATCHERS},
-        **{f"{matcher}_masks": soft_masks(matcher) for matcher in MATCHERS},
-        folder=config["benchmarks"]["internet"]["folder"],
-    output:
-        report(
-            f"{RESULTS}/pictures/internet.jpg",
-            caption="../report/picture.rst",
-            category="Results",
-            subcategory="Pictures",
-            labels={"benchmark": "internet"},
-        ),
-    log:
-        f"logs/{config['run']}/picture_internet.log",
-    conda:
-        ENVIRONMENT
-    resources:
-        mem_mb=2000,
-        runtime=60,
-    params:
-        classes=config["benchmarks"]["internet"]["classes"],
-        version=versions.PICTURES,
-    shell:
-        "python workflow/scripts/picture_internet.py"
-        " --folder {input.folder:q}"
-        " --classes {params.classes:q}"
-        " --trained {input.trained:q}"
-        " --untrained {input.untrained:q}"
-        " --baseline {input.baseline:q}"
-        " --trained-masks {input.trained_masks:q}"
-        " --untrained-masks {input.untrained_masks:q}"
-        " --baseline-masks {input.baseline_masks:q}"
         " --output {output:q}"
         " > {log:q} 2>&1"

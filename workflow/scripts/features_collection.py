@@ -1,31 +1,30 @@
-"""Compute the backbone's features of the images of a class."""
+"""Compute the backbone's features of the images of a collection."""
 
 from __future__ import annotations
 
 import argparse
 
-from segswap.benchmarks import internet
 from segswap.device import pick_device
+from segswap.discovery.collection import read_collection
 from segswap.matching.features import extract_features
 from segswap.models.checkpoint import load_checkpoint
-from segswap.program import run, settings
+from segswap.program import run
 
 
 def main() -> None:
     """Parse the arguments and compute."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", required=True, help="folder of the classes")
-    parser.add_argument("--class-name", required=True)
-    parser.add_argument("--settings", type=settings(internet.InternetSettings), required=True, help="as JSON")
+    parser.add_argument("--collection", required=True, help="list of the images")
+    parser.add_argument("--image-size", type=int, required=True, help="side in pixels that images are squashed to")
+    parser.add_argument("--flip", action="store_true", help="mirror images as well")
     parser.add_argument("--checkpoint", required=True, help="holds the backbone")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--store", required=True, help="feature store to write")
     args = parser.parse_args()
-    images = internet.load(args.folder, args.class_name)
-    names = internet.feature_names(images, args.settings.flip)
-    loaders = internet.image_loaders(images, args.settings.flip)
+    collection = read_collection(args.collection)
     model, _ = load_checkpoint(args.checkpoint, pick_device(args.device))
-    extract_features(names, loaders, model.backbone, (args.settings.image_size,) * 2, args.store)
+    names, loaders = collection.feature_names(args.flip), collection.loaders(args.flip)
+    extract_features(names, loaders, model.backbone, (args.image_size,) * 2, args.store)
 
 
 if __name__ == "__main__":

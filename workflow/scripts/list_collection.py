@@ -1,0 +1,29 @@
+"""List the images of a collection, and check its ground truth before any work is done."""
+
+from __future__ import annotations
+
+import argparse
+
+from segswap.benchmarks import brueghel, internet
+from segswap.discovery.collection import Collection, check_size
+from segswap.program import run
+
+
+def main() -> None:
+    """Parse the arguments, check and list."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", required=True, help="folder of the images, or of the classes of Internet")
+    parser.add_argument("--class-name", help="class of Internet")
+    parser.add_argument("--labels", help="labels of Brueghel, where there is no class")
+    parser.add_argument("--collection", required=True, help="list of images to write (JSON)")
+    args = parser.parse_args()
+    if args.class_name:
+        collection = internet.load(args.folder, args.class_name)
+    else:
+        dataset = brueghel.load(args.folder, args.labels)
+        collection = check_size(Collection(dataset.folder, dataset.images))
+    collection.write(args.collection)
+
+
+if __name__ == "__main__":
+    run(main)
