@@ -7,11 +7,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from segswap.discovery.clusters import CORRESPONDENCES, REGIONS
+from segswap.discovery.collection import Collection
 from segswap.drawing import write_picture
 from segswap.images import decode_image
+from segswap.report.clusters import write_clusters_page
 from segswap.report.galleries import write_gallery
 from segswap.report.page import write_page
 
@@ -182,3 +186,62 @@ def test_the_report_page_is_readable_light_and_dark(show, tiny_world, tmp_path, 
     for selector in ("h1", "h2", "td", "nav a", "summary"):
         assert contrast(page, selector) >= 4.5, selector
     assert page.locator("img").count() == 1 and unloaded(page) == []
+
+
+@pytest.fixture(scope="module")
+def clusters_page(tmp_path_factory) -> Path:
+    """The page of two clusters in pictures whose names have to be escaped."""
+    folder = tmp_path_factory.mktemp("clusters")
+    names = ("a & b.jpg", 'the "second".jpg', "c<i>.jpg")
+    for number, name in enumerate(names):
+        write_picture(folder / name, np.full((80, 120, 3), 60 * number + 40, np.uint8))
+    boxes = [(1, names[0], [10, 10, 50, 50]), (1, names[1], [20, 0, 60, 30]), (2, names[1], [60, 40, 120, 80])]
+    regions = [
+        {"cluster": cluster, "strength": 3.0 / cluster, "image": name, "box": box, "weight": 1.0, "cells": 4}
+        for cluster, name, box in [*boxes, (2, names[2], [0, 0, 20, 20])]
+    ]
+    pairs = [(1, names[0], names[1]), (1, names[0], names[1]), (2, names[1], names[2])]
+    correspondences = [
+        {"cluster": cluster, "image_1": first, "image_2": second, "cell_1": [0.2, 0.3], "cell_2": [0.3, 0.2 * n]}
+        | {"confidence": 0.9, "weight": 0.5}
+        for n, (cluster, first, second) in enumerate(pairs)
+    ]
+    write_clusters_page(
+        Collection(folder, names, {"copy.jpg": f"the same picture as {names[0]}"}),
+        pa.Table.from_pylist(regions, schema=REGIONS),
+        pa.Table.from_pylist(correspondences, schema=CORRESPONDENCES),
+        folder / "index.html",
+    )
+    return folder / "index.html"
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_click_on_a_region_shows_the_pairs_of_its_image(show, clusters_page, scheme):
+    page = show(clusters_page, scheme)
+    assert (brightness(page) > 128) == (scheme == "light")
+    assert page.locator("section").count() == 2
+    assert page.locator(".strip a").count() == 4
+    assert page.locator(".pairs:visible").count() == 0
+    page.locator("#cluster-1 .strip a").nth(1).click()
+    shown = page.locator(".pairs:visible")
+    assert shown.count() == 1 and shown.locator("h3").inner_text() == 'the "second".jpg'
+    assert shown.locator("figure").count() == 1
+    assert "2 correspondences" in shown.locator("figcaption").inner_text()
+    page.keyboard.press("Tab")
+    page.locator(".pairs:visible a").click()
+    assert page.locator(".pairs:visible").count() == 0, "closed again"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+    assert "copy.jpg" in page.locator("dl").inner_text()
+
+
+def test_every_picture_of_the_clusters_page_is_drawn(show, clusters_page):
+    page = show(clusters_page)
+    missing = page.evaluate(
+        "[...document.querySelectorAll('use')].map(u => u.getAttribute('href').slice(1))"
+        ".filter(id => !document.getElementById(id))"
+    )
+    assert missing == []
+    # A region is drawn: its middle has the colour of its picture.
+    region = page.locator("#cluster-2 .strip a svg").first
+    shot = decode_image(region.screenshot())
+    assert abs(int(shot[shot.shape[0] // 2, shot.shape[1] // 2].mean()) - 100) < 12

@@ -9,6 +9,7 @@ import pytest
 
 from segswap.benchmarks import brueghel, internet, place_data, places
 from segswap.benchmarks.pictures import draw_brueghel, draw_hard_negatives, draw_internet, draw_pairs, draw_places
+from segswap.discovery.collection import Collection
 from segswap.drawing import (
     GREEN,
     ORANGE,
@@ -362,7 +363,7 @@ class TestPlaces:
 
 class TestInternet:
     @pytest.fixture
-    def images(self, tmp_path) -> internet.ImageClass:
+    def images(self, tmp_path) -> Collection:
         folder = tmp_path / "Car100"
         for number in range(3):
             rng = generator(1, "internet picture", number)
@@ -374,11 +375,14 @@ class TestInternet:
             write_bytes(folder / "GroundTruth" / f"{number}.png", cv2.imencode(".png", truth)[1].tobytes())
         return internet.load(tmp_path, "Car100")
 
-    def table(self, images: internet.ImageClass, count: int = 3) -> pa.Table:
+    def table(self, images: Collection, count: int = 3) -> pa.Table:
         found = np.zeros((120, 150), np.uint8)
         found[20:60, 20:60] = 255
         segmentation = cv2.imencode(".png", found)[1].tobytes()
-        rows = [{"class": images.name, "image": n, "jaccard": 0.2, "segmentation": segmentation} for n in images.images]
+        rows = [
+            {"class": images.folder.name, "image": n, "jaccard": 0.2, "segmentation": segmentation}
+            for n in images.images
+        ]
         return pa.Table.from_pylist(rows[:count])
 
     def test_truth_is_outlined_in_green_and_the_segmentation_in_orange(self, images, tmp_path):

@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PARTS = ("Snakefile", "workflow", "config", "profiles", "envs", "segswap")
-BENCHMARKS = ("pairs", "brueghel", "planted", "tokyo247", "pitts30k", "internet")
+BENCHMARKS = ("pairs", "brueghel", "planted", "tokyo247", "pitts30k", "internet", "discovery")
 
 pytestmark = pytest.mark.slow
 
@@ -91,7 +91,8 @@ def test_every_promised_file_is_there_and_nothing_half_written(finished: Path) -
         assert (results / f"pictures/{name}.jpg").stat().st_size > 5_000
     summary = (results / "tables/summary.csv").read_text()
     assert all(name in summary.lower() for name in ("brueghel", "tokyo", "pitts", "internet"))
-    assert "<html" in (results / "report.html").read_text().lower()
+    assert "clusters.html" in (results / "report.html").read_text()
+    assert "<section" in (results / "clusters.html").read_text()
     assert not [path for path in finished.rglob("*.tmp") if ".snakemake" not in path.parts]
     assert not list((results / "state").glob("*/*")), "rolling states are removed at the end"
     assert not list(finished.rglob("logs/**/*.log.tmp"))
@@ -148,8 +149,16 @@ def test_a_key_reruns_what_reads_it_and_nothing_else(finished: Path) -> None:
     report = {"join_metrics", "summary", "report_page"}
     brueghel = rules(benchmarks={"brueghel": {"thresholds": [0.4]}})
     assert brueghel - report == {"metrics_details", "picture_details"}
-    internet = rules(benchmarks={"internet": {"top_k": 3}})
-    assert "discover_internet" in internet and all("internet" in rule for rule in internet - report)
+    from_graph = {"correspondence_graph", "eigenvectors"}
+    internet = rules(benchmarks={"internet": {"sigma": {"default": 3.0}}})
+    segmented = {"segment_internet", "metrics_internet", "picture_internet"}
+    assert internet - report == from_graph | segmented
+    assert rules(benchmarks={"internet": {"foreground": 0.5}}) - report == segmented
+    clusters = rules(benchmarks={"discovery": {"sigma": 3.0}})
+    found = {"cluster_regions", "metrics_discovery", "picture_discovery", "cluster_page"}
+    assert clusters - report == from_graph | found
+    assert rules(benchmarks={"discovery": {"clusters": 5}}) - report == {"eigenvectors"} | found
+    assert rules(benchmarks={"discovery": {"threshold": 0.5}}) - report == {"metrics_discovery", "picture_discovery"}
     assert rules(compute={"device": "cpu", "workers": 1}) == set(), "how programs run changes no result"
     stage2 = rules(train={"stage2": {"epochs": 2}})
     assert "train_stage2" in stage2 and not stage2 & {"train_stage1", "pair_shard", "pretrain_backbone"}
@@ -234,7 +243,8 @@ def test_the_papers_plan_has_all_shards_and_benchmarks(finished: Path) -> None:
     jobs = {line.split()[0]: line.split()[1] for line in text.splitlines() if len(line.split()) == 2}
     assert jobs["pair_shard"] == "202", "100 + 100 for training, 1 + 1 held out"
     assert jobs["predict_places"] == "48" and jobs["check_places"] == "2"
-    for rule in ("predict_pairs", "predict_details", "predict_internet", "train_stage1", "train_stage2"):
+    assert jobs["match_collection"] == "60", "3 matchers: 4 chunks of 3 classes, 8 of the paintings"
+    for rule in ("predict_pairs", "predict_details", "train_stage1", "train_stage2"):
         assert rule in jobs
 
 

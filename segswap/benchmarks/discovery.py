@@ -126,10 +126,11 @@ def draw_discovery(
 
 def _cut(dataset: Brueghel, image: str, box: Box) -> np.ndarray:
     """Return a box with a margin around it, outlined, in a square of ``_SIDE`` pixels."""
-    picture = draw_boxes(read_image(dataset.folder / image), [box], ORANGE)
+    picture = read_image(dataset.folder / image)
     height, width = picture.shape[:2]
     half = 0.6 * max(box[2] - box[0], box[3] - box[1])
     side = max(1, min(round(2 * half), height, width))
     left = int(np.clip(round((box[0] + box[2]) / 2 - side / 2), 0, width - side))
     top = int(np.clip(round((box[1] + box[3]) / 2 - side / 2), 0, height - side))
-    return fit(picture[top : top + side, left : left + side], _SIDE)
+    shown = (np.array(box) - [left, top, left, top]) * _SIDE / side
+    return draw_boxes(fit(picture[top : top + side, left : left + side], _SIDE), [shown], ORANGE)

@@ -33,7 +33,7 @@ def window_slices(cells: int, windows: int) -> list[slice]:
     Where there are fewer cells than that needs, windows repeat.
     """
     size = 2 * cells / (windows + 1)
-    starts = [round(n * size / 2) for n in range(windows)]
+    starts = [min(round(n * size / 2), cells - 1) for n in range(windows)]
     return [slice(start, max(round(start + size), start + 1)) for start in starts]
 
 

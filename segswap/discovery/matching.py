@@ -40,12 +40,13 @@ def match_collection(
     Args:
         store: features of the images, and of their mirror images after them where ``settings.flip``.
         n_images: images of the collection.
-        pairs: int64 (P, 2), at least one.
+        pairs: int64 (P, 2).
         matcher: in evaluation mode.
         what: name of the progress bar.
     """
     matcher = matcher.to(device)
-    kept: list[PairPredictions] = []
+    nothing = np.zeros((0, 3, *store.shape), np.float16)
+    kept = [PairPredictions(np.zeros((0, 2), np.int64), nothing, nothing, np.zeros((0, 2)))]
     for found in predict_pairs(matcher, store, store, pairs, device, what=what):
         maps_1, maps_2, x, y = found.maps_x, found.maps_y, found.features_x, found.features_y
         if settings.flip:

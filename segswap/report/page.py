@@ -98,7 +98,13 @@ def _curves(history: str | os.PathLike | None) -> list[str]:
     return [f'<div class="wide">{text[start:]}</div>']
 
 
-def _pictures(pictures: Files) -> list[str]:
+def _link(path: str | os.PathLike, page: Path, text: str) -> str:
+    """Return a link to a file by its path relative to the page."""
+    target = Path(os.path.relpath(Path(path).resolve(), page.resolve().parent)).as_posix()
+    return f'<a href="{escape(quote(target))}">{escape(text)}</a>'
+
+
+def _pictures(pictures: Files, clusters: str | os.PathLike | None, page: Path) -> list[str]:
     parts = []
     for benchmark, path in pictures.items():
         suffix = Path(path).suffix.lower()
@@ -113,6 +119,10 @@ def _pictures(pictures: Files) -> list[str]:
             f"<h3>{escape(name)}</h3>\n<figure>"
             f'<img src="{data_uri(data, _MIMES[suffix])}" alt="{escape(f"Examples: {name}")}" loading="lazy">'
             f"<figcaption>{escape(_CAPTIONS.get(benchmark, ''))}</figcaption></figure>"
+        )
+    if clusters:
+        parts.append(
+            f"<p>{_link(clusters, page, 'All clusters of discovery, with their pairs and correspondences')}</p>"
         )
     return parts
 
@@ -167,12 +177,7 @@ def _pair_sets(pair_sets: Files, galleries: Files, page: Path) -> list[str]:
             _folded(f"{name}: unreadable photos", content["unreadable_photos"]) for name, content in contents.items()
         ]
     if galleries:
-        folder = page.resolve().parent
-        links = (
-            f'<li><a href="{escape(quote(Path(os.path.relpath(Path(path).resolve(), folder)).as_posix()))}">'
-            f"{escape(name)}</a></li>"
-            for name, path in galleries.items()
-        )
+        links = (f"<li>{_link(path, page, name)}</li>" for name, path in galleries.items())
         parts.append(f"<p>Galleries:</p><ul>{''.join(links)}</ul>")
     return parts
 
@@ -208,6 +213,7 @@ def write_page(
     objects: Files | None = None,
     pair_sets: Files | None = None,
     galleries: Files | None = None,
+    clusters: str | os.PathLike | None = None,
     seconds: Mapping[str, float] | None = None,
     introduction: str = "",
 ) -> None:
@@ -224,6 +230,7 @@ def write_page(
         objects: problems JSON of an object table (``pairs.objects.build_object_table``), by split.
         pair_sets: ``manifest.json`` of a pair set, by name.
         galleries: HTML pages, by name; linked by their path relative to the page.
+        clusters: page of the clusters that discovery found; linked.
         seconds: time taken, by stage.
         introduction: plain text under the title.
 
@@ -241,7 +248,7 @@ def write_page(
     sections = [
         _section("results", "Results", _results(summary, metrics or {})),
         _section("training", "Training", _curves(history)),
-        _section("pictures", "Pictures", _pictures(pictures or {})),
+        _section("pictures", "Pictures", _pictures(pictures or {}, clusters, output)),
         _section("data", "Data", data),
         _section("times", "Times", _times(seconds or {})),
         _section("settings", "Settings", _settings(config)),

@@ -76,6 +76,7 @@ rule report_page:
             split=["train", "heldout"],
             kind=KINDS,
         ),
+        clusters=cluster_pages(),
         summary=f"{RESULTS}/tables/summary.html",
         history=f"{RESULTS}/plots/history.svg",
     output:
@@ -93,6 +94,7 @@ rule report_page:
             {key: value for key, value in config.items() if key != "compute"}
         ),
         title=f"SegSwap: {config['run']}",
+        clusters=lambda wildcards, input: flags(clusters=input.clusters),
         times=f"{RESULTS}/benchmarks",
         version=versions.PICTURES,
     shell:
@@ -100,6 +102,7 @@ rule report_page:
         " --title {params.title:q}"
         " --config {params.config:q}"
         " {params.files}"
+        " {params.clusters}"
         " --summary {input.summary:q}"
         " --history {input.history:q}"
         " --times {params.times:q}"

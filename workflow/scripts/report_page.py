@@ -18,6 +18,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=json_value, required=True, help="files by name, as JSON")
     parser.add_argument("--summary", required=True, help="summary table (HTML)")
     parser.add_argument("--history", required=True, help="curves (SVG)")
+    parser.add_argument("--clusters", help="page of the clusters of discovery (HTML)")
     parser.add_argument("--times", required=True, help="folder of the jobs' times (TSV)")
     parser.add_argument("--output", required=True, help="page to write")
     args = parser.parse_args()
@@ -32,6 +33,7 @@ def main() -> None:
         objects=args.objects,
         pair_sets=args.pair_sets,
         galleries=args.galleries,
+        clusters=args.clusters,
         seconds=read_times(args.times),
     )
 
