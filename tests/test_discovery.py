@@ -197,6 +197,17 @@ def test_graph_is_what_the_definition_says(two_cycles, weighting, protocol):
     np.testing.assert_allclose(graph.toarray(), expected, atol=1e-7)
 
 
+@pytest.mark.parametrize("length", [1, 37, 10**6])
+def test_graph_is_the_same_in_blocks_and_rows_of_any_number(monkeypatch, length):
+    pairs, maps_1, maps_2 = made_up(seed=3)
+    nodes = build_nodes(pairs, maps_1, maps_2, 0.7)
+    expected = build_graph(nodes, pairs, maps_1, maps_2, 1.3, two_cycles=True)
+    monkeypatch.setattr("segswap.discovery.graph._Blocks._LENGTH", length)
+    monkeypatch.setattr("segswap.discovery.graph._AT_ONCE", length)
+    found = build_graph(nodes, pairs, maps_1, maps_2, 1.3, two_cycles=True)
+    assert found.nnz == expected.nnz > 500 and (found != expected).nnz == 0
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_graph_is_symmetric_sparse_and_not_negative(seed):
     pairs, maps_1, maps_2 = made_up(seed, n_images=6)

@@ -293,7 +293,22 @@ class TestTables:
         assert (tmp_path / "s.html").read_bytes().isascii()
         assert "config/paper.yaml" in page.whole_text and "config/paper.yaml" in (tmp_path / "s.md").read_text()
         assert "<strong>90.1</strong>" in summary_html(metrics())
-        assert page.tags.count("table") == 1 + 3
+        assert page.tags.count("table") == 1 + 1 + 3
+
+    def test_classes_and_details_have_a_table_of_their_own(self, tmp_path):
+        numbers = {"f1": 0.5, "f1_star-1": 0.25, "f1_fish-1": 0.75, "clusters": 20, "regions": 70}
+        numbers |= {f"baseline_{key}": value / 2 for key, value in numbers.items()}
+        given = {**metrics(), "discovery": numbers}
+        text = summary_markdown(given)
+        parts = text[text.index("## By class and by detail") : text.index("## Beside the published results")]
+        assert markdown_line(parts, "fish-1: F1 of the best cluster")[2:5] == ["**.750**", "-", ".375"]
+        assert parts.index("fish-1") < parts.index("star-1") and "clusters" not in parts.replace("best cluster", "")
+        published = markdown_line(parts, "Car100: pixels right (P)")
+        assert (
+            published[2] == "**.950**" and published[5] == f"{published_share('internet', 'precision_Car100'):.3f}"[1:]
+        )
+        write_summary(given, tmp_path / "s.csv", tmp_path / "s.md", tmp_path / "s.html")
+        assert "discovery,f1_star-1,0.25,,0.125,," in (tmp_path / "s.csv").read_text()
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--candidates", type=int, default=30, help="images that each is matched with, the most alike ones; 0: all"
     )
-    parser.add_argument("--windows", type=int, default=6, help="windows along a side by which images are compared")
+    parser.add_argument("--windows", type=int, default=8, help="windows along a side by which images are compared")
     parser.add_argument("--flip", action="store_true", help="try each pair also with the second image mirrored")
     parser.add_argument(
         "--min-share", type=float, default=0.005, help="pairs that share less of their cells are dropped"

@@ -40,13 +40,14 @@ def window_slices(cells: int, windows: int) -> list[slice]:
 def window_descriptors(store: FeatureStore, count: int, windows: int, batch: int = 64) -> torch.Tensor:
     """Return a descriptor of each window of each of the first ``count`` images, float32 (count, windows^2, C).
 
-    GeM-pooled; the collection's mean is taken off, as what all images have in common says nothing.
+    The largest of each channel, as in R-MAC (Tolias et al. 2016); the collection's mean is taken off, as what all
+    images have in common says nothing.
     """
     rows, columns = (window_slices(cells, windows) for cells in store.shape)
     found = []
     for start in progress(range(0, count, batch), "descriptors (batches)"):
         features = store.read(range(start, min(start + batch, count)))
-        found.append(torch.stack([pool(features[:, :, y, x], "gem") for y in rows for x in columns], dim=1))
+        found.append(torch.stack([pool(features[:, :, y, x], "max") for y in rows for x in columns], dim=1))
     descriptors = torch.cat(found)
     return F.normalize(descriptors - descriptors.mean((0, 1)), dim=2)
 

@@ -335,25 +335,44 @@ def _two_cycles(nodes: Nodes, cells: np.ndarray, decay: np.ndarray, minimum: flo
 def _matrix(parts: Iterator[Rows], size: int) -> sparse.csr_matrix:
     """Return the matrix (size, size) of some of its rows, the others empty."""
     counts = np.zeros(size + 1, np.int64)
-    columns, weights = [], []
+    columns, weights = _Blocks(np.int32), _Blocks(np.float32)
     for row, count, own_columns, own_weights in parts:
         counts[row + 1 : row + 1 + len(count)] = count
-        columns.append(own_columns.astype(np.int32))
-        weights.append(own_weights.astype(np.float32, copy=False))
-    return sparse.csr_matrix(
-        (_joined(weights, np.float32), _joined(columns, np.int32), np.cumsum(counts)), (size, size)
-    )
+        columns.add(own_columns)
+        weights.add(own_weights)
+    return sparse.csr_matrix((weights.joined(), columns.joined(), np.cumsum(counts)), (size, size))
 
 
-def _joined(parts: list[np.ndarray], dtype: type) -> np.ndarray:
-    """Join arrays, which are freed one by one: what is as large as the graph is never in memory twice."""
-    joined = np.empty(sum(map(len, parts)), dtype)
-    end = len(joined)
-    while parts:
-        part = parts.pop()
-        joined[end - len(part) : end] = part
-        end -= len(part)
-    return joined
+class _Blocks:
+    """Numbers that come in parts, gathered in large blocks: what is as large as the graph is in memory once.
+
+    Blocks of 64 MB go back to the system as soon as they are freed; small arrays would stay with the process.
+    """
+
+    _LENGTH = 1 << 24
+
+    def __init__(self, dtype: type) -> None:
+        self._dtype, self._blocks, self._size = dtype, [], 0
+
+    def add(self, part: np.ndarray) -> None:
+        """Add numbers at the end."""
+        while len(part):
+            filled = self._size % self._LENGTH
+            if filled == 0:
+                self._blocks.append(np.empty(self._LENGTH, self._dtype))
+            taken = part[: self._LENGTH - filled]
+            self._blocks[-1][filled : filled + len(taken)] = taken
+            self._size += len(taken)
+            part = part[len(taken) :]
+
+    def joined(self) -> np.ndarray:
+        """Return all numbers; each block is freed when it is copied."""
+        whole = np.empty(self._size, self._dtype)
+        while self._blocks:
+            start = (len(self._blocks) - 1) * self._LENGTH
+            own = whole[start : start + self._LENGTH]
+            own[:] = self._blocks.pop()[: len(own)]
+        return whole
 
 
 def _decay(shape: tuple[int, int], sigma: float) -> np.ndarray:

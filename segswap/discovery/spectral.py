@@ -127,7 +127,9 @@ def perron_vector(graph: sparse.csr_matrix) -> tuple[float, np.ndarray]:
         values, vectors = values[-1:], vectors[:, -1:]
     else:
         # "LA", not "LM": a bipartite part has the eigenvalue of opposite sign as well.
-        values, vectors = eigsh(graph, k=1, which="LA", v0=np.ones(size, graph.dtype), ncv=_VECTORS, tol=_TIE)
+        # The row sums are the vector of ones after one step: they are found faster than by a product.
+        start = np.asarray(graph.sum(axis=1)).ravel()
+        values, vectors = eigsh(graph, k=1, which="LA", v0=start, ncv=_VECTORS, tol=_TIE)
     vector = vectors[:, 0]
     return float(values[0]), -vector if vector.sum() < 0 else vector
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-POOLINGS = ("gem", "mean")
-
 
 def pool(features: torch.Tensor, pooling: str) -> torch.Tensor:
     """Pool features (B, C, h, w) to L2-normalised descriptors (B, C).
 
     Args:
-        pooling: ``mean``, or ``gem``: the generalised mean with p = 3 (Radenovic et al. 2018); features of a linear
-            layer keep their sign.
+        pooling: ``mean``; ``gem``: the generalised mean with p = 3 (Radenovic et al. 2018), features of a linear
+            layer keep their sign; ``max``: the largest of each channel (MAC, Tolias et al. 2016).
     """
     if pooling == "gem":
         cubes = features.flatten(2).pow(3).mean(2)
         pooled = cubes.sign() * cubes.abs().pow(1 / 3)
+    elif pooling == "max":
+        pooled = features.flatten(2).amax(2)
     else:
         pooled = features.flatten(2).mean(2)
     return F.normalize(pooled, dim=1)

@@ -8,7 +8,6 @@ import io
 import os
 from collections.abc import Mapping, Sequence
 from html import escape
-from types import MappingProxyType
 
 from segswap.benchmarks.published import TABLES, Table, published_share
 from segswap.files import write_text
@@ -23,7 +22,6 @@ NOTE = (
 )
 
 _ABSENT = "-"
-_NO_FACTS: Mapping[str, str] = MappingProxyType({})
 
 _MATCHERS = (("segswap", "SegSwap", ""), ("untrained", "untrained", "untrained_"), ("cosine", "cosine", "baseline_"))
 """Column of the CSV, heading, and prefix of its keys in the metrics."""
@@ -94,7 +92,7 @@ HEADLINES: dict[str, tuple[str, tuple[Measure, ...]]] = {
     "tokyo247": ("Tokyo 24/7", _PLACES),
     "pitts30k": ("Pitts30k-test", _PLACES),
     "own_places": ("Own places", _PLACES),
-    "discovery": ("Discovery in paintings", (Measure("f1", "F1 of the best cluster, mean over details", "share"),)),
+    "discovery": ("Discovery in paintings", (Measure("f1", "F1 of the best cluster", "share"),)),
     "internet": (
         "Internet",
         (
@@ -150,6 +148,29 @@ def summary_rows(metrics: Metrics) -> list[SummaryRow]:
     return rows
 
 
+_WITH_PARTS = ("discovery", "internet")
+"""Benchmarks whose headline measures are also shown for each detail or class: keys ``<measure>_<part>``."""
+
+
+def part_rows(metrics: Metrics) -> list[SummaryRow]:
+    """Return the lines of the measures by class and by detail, part after part."""
+    rows = []
+    for benchmark in _WITH_PARTS:
+        numbers = metrics.get(benchmark, {})
+        measures = {measure.key: measure for measure in HEADLINES[benchmark][1]}
+        found = []
+        for key in numbers:
+            # ``jaccard_all_Car100`` is of ``jaccard_all``, not of ``jaccard``.
+            own = max((name for name in measures if key.startswith(f"{name}_")), key=len, default=None)
+            if own and key not in measures:
+                found.append((key.removeprefix(f"{own}_"), list(measures).index(own), key, measures[own]))
+        for part, _, key, measure in sorted(found, key=lambda entry: entry[:2]):
+            named = dataclasses.replace(measure, key=key, label=f"{part}: {measure.label}")
+            values = {name: numbers.get(prefix + key) for name, _, prefix in _MATCHERS}
+            rows.append(SummaryRow(benchmark, named, values, published_share(benchmark, key)))
+    return rows
+
+
 def summary_csv(rows: Sequence[SummaryRow]) -> str:
     """Return the summary as CSV: one line per benchmark and measure.
 
@@ -185,7 +206,13 @@ class _Grid:
     notes: tuple[str, ...] = ()
 
 
-def _summary_grid(rows: Sequence[SummaryRow], facts: Mapping[str, str]) -> _Grid:
+def _summary_grid(rows: Sequence[SummaryRow], facts: Mapping[str, str] | None) -> _Grid:
+    bold = "Bold: the best of the run's own three. Difference: SegSwap here less published."
+    said = (" ".join(f"{title}: {words}." for title, words in facts.items()),) if facts else ()
+    return _rows_grid("This run", rows, (bold, *said, NOTE))
+
+
+def _rows_grid(title: str, rows: Sequence[SummaryRow], notes: tuple[str, ...] = ()) -> _Grid:
     body = []
     previous = None
     for row in rows:
@@ -197,9 +224,7 @@ def _summary_grid(rows: Sequence[SummaryRow], facts: Mapping[str, str]) -> _Grid
         body.append([_Cell(name, left=True), _Cell(row.measure.label, left=True), *values])
     head = [_Cell("benchmark", left=True), _Cell("measure", left=True)]
     head += [_Cell(heading) for _, heading, _ in _MATCHERS] + [_Cell("published"), _Cell("difference")]
-    bold = "Bold: the best of the run's own three. Difference: SegSwap here less published."
-    said = (" ".join(f"{title}: {words}." for title, words in facts.items()),) if facts else ()
-    return _Grid("This run", head, body, notes=(bold, *said, NOTE))
+    return _Grid(title, head, body, notes=notes)
 
 
 def _published_grid(table: Table, numbers: Mapping[str, float]) -> _Grid:
@@ -230,11 +255,15 @@ def _published_grid(table: Table, numbers: Mapping[str, float]) -> _Grid:
 _PUBLISHED_NOTE = "Bold: the best published number of a column, and this run's where it is at least as good."
 
 
-def _grids(metrics: Metrics, facts: Mapping[str, str]) -> list[_Grid]:
-    published = [
-        _published_grid(TABLES[name], metrics[name]) for name in HEADLINES if name in metrics and name in TABLES
-    ]
-    return [_summary_grid(summary_rows(metrics), facts), *published]
+def _own_grids(metrics: Metrics, facts: Mapping[str, str] | None) -> list[_Grid]:
+    """Return the tables of this run alone: the headline numbers, and those by class and by detail."""
+    parts = part_rows(metrics)
+    by_part = [_rows_grid("By class and by detail", parts)] if parts else []
+    return [_summary_grid(summary_rows(metrics), facts), *by_part]
+
+
+def _published_grids(metrics: Metrics) -> list[_Grid]:
+    return [_published_grid(TABLES[name], metrics[name]) for name in HEADLINES if name in metrics and name in TABLES]
 
 
 def _markdown_cell(cell: _Cell) -> str:
@@ -250,11 +279,10 @@ def _markdown(grid: _Grid, level: int) -> str:
     return "\n\n".join([f"{'#' * level} {grid.title}", table, *grid.notes])
 
 
-def summary_markdown(metrics: Metrics, facts: Mapping[str, str] = _NO_FACTS) -> str:
+def summary_markdown(metrics: Metrics, facts: Mapping[str, str] | None = None) -> str:
     """Return the summary and the published tables as Markdown."""
-    own, *published = _grids(metrics, facts)
-    parts = [_markdown(own, 2)]
-    if published:
+    parts = [_markdown(grid, 2) for grid in _own_grids(metrics, facts)]
+    if published := _published_grids(metrics):
         parts += ["## Beside the published results", _PUBLISHED_NOTE, *(_markdown(grid, 3) for grid in published)]
     return "\n\n".join(parts) + "\n"
 
@@ -278,11 +306,10 @@ def _html(grid: _Grid, level: int) -> str:
     )
 
 
-def summary_html(metrics: Metrics, facts: Mapping[str, str] = _NO_FACTS) -> str:
+def summary_html(metrics: Metrics, facts: Mapping[str, str] | None = None) -> str:
     """Return the summary and the published tables as HTML: a section without the frame of a document."""
-    own, *published = _grids(metrics, facts)
-    parts = [_html(own, 3)]
-    if published:
+    parts = [_html(grid, 3) for grid in _own_grids(metrics, facts)]
+    if published := _published_grids(metrics):
         parts += ["<h3>Beside the published results</h3>", f'<p class="note">{escape(_PUBLISHED_NOTE)}</p>']
         parts += [_html(grid, 4) for grid in published]
     return "<section>\n" + "\n".join(parts) + "\n</section>\n"
@@ -293,7 +320,7 @@ def write_summary(
     csv: str | os.PathLike,
     markdown: str | os.PathLike,
     html: str | os.PathLike,
-    facts: Mapping[str, str] = _NO_FACTS,
+    facts: Mapping[str, str] | None = None,
 ) -> None:
     """Write the summary of a run three times.
 
@@ -308,7 +335,7 @@ def write_summary(
     Raises:
         ValueError: for a benchmark without headline measures.
     """
-    write_text(csv, summary_csv(summary_rows(metrics)))
+    write_text(csv, summary_csv([*summary_rows(metrics), *part_rows(metrics)]))
     write_text(markdown, summary_markdown(metrics, facts))
     # Without the frame of a document no encoding is declared, so everything beyond ASCII is escaped.
     fragment = style_sheet() + "\n" + summary_html(metrics, facts)
