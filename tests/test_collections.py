@@ -113,8 +113,8 @@ def test_windows_cover_every_cell_and_are_never_empty(cells, windows):
 def test_images_that_share_a_small_part_are_candidates():
     generator = torch.Generator().manual_seed(1)
     features = nn.functional.normalize(torch.randn(8, 16, 12, 12, generator=generator), dim=1)
-    part = features[0, :, 1:5, 2:6].clone()
-    features[5, :, 7:11, 6:10] = part
+    part = features[0, :, 2:6, 2:6].clone()
+    features[5, :, 6:10, 4:8] = part
     store = MeasuredStore(features.numpy())
     descriptors = window_descriptors(store, 8, windows=5)
     assert descriptors.shape == (8, 25, 16)

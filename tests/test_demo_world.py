@@ -354,7 +354,7 @@ def test_internet_loads_with_objects_and_empty_noise(web, name):
     assert len(images.images) == 6
     for image in images.images:
         picture = read_image(images.folder / image)
-        truth = cv2.imread(str(images.truth_path(image)), cv2.IMREAD_UNCHANGED)
+        truth = cv2.imread(str(internet.truth_path(images, image)), cv2.IMREAD_UNCHANGED)
         assert truth.shape == picture.shape[:2]
         assert set(np.unique(truth)) <= {0, 255}
         share = (truth > 0).mean()
