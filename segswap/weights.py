@@ -50,6 +50,9 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, Any]:
         raise InputError(f"{path}: no such file; expected a weight file of torch.save") from None
     except _NOT_WEIGHTS as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, pickle.UnpicklingError):
+            # PyTorch's own words recommend to load it without safety.
+            reason = "it is none, or holds more than tensors and plain values, which is not loaded"
         raise InputError(f"{path}: not readable as a weight file ({reason}); download or remake it") from None
     if not isinstance(state, dict):
         raise InputError(f"{path}: holds a {type(state).__name__}, expected a dictionary of tensors")

@@ -133,6 +133,14 @@ def test_a_value_that_cannot_be_meant_is_named(monkeypatch, tmp_path, folder, ch
     assert not (tmp_path / "out").exists()
 
 
+def test_a_missing_model_and_an_output_that_is_no_folder_are_errors(monkeypatch, tmp_path, folder, checkpoint):
+    said = run(monkeypatch, folder, "-o", tmp_path / "out", "--checkpoint", tmp_path / "gone.pt")
+    assert "gone.pt: no such file" in str(said) and not (tmp_path / "out").exists()
+    (tmp_path / "file").write_text("no folder")
+    said = run(monkeypatch, folder, "-o", tmp_path / "file", "--checkpoint", checkpoint)
+    assert "file: cannot be made a folder" in str(said)
+
+
 def test_a_folder_without_pictures_is_an_error(monkeypatch, tmp_path, checkpoint):
     (tmp_path / "empty").mkdir()
     said = run(monkeypatch, tmp_path / "empty", "-o", tmp_path / "out", "--checkpoint", checkpoint)

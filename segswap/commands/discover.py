@@ -13,6 +13,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from segswap.benchmarks.predictions import write_predictions
 from segswap.device import pick_device
@@ -26,6 +27,7 @@ from segswap.errors import InputError
 from segswap.files import content_key, read_json, sha256, write_json
 from segswap.matching.features import FeatureStore, extract_features
 from segswap.models.checkpoint import load_checkpoint
+from segswap.models.segswap import SegSwap
 from segswap.report.clusters import write_clusters_page
 
 
@@ -88,7 +90,9 @@ _EXPECTED = {
 }
 
 
-def predictions_of(collection: Collection, args: argparse.Namespace) -> PairPredictions:
+def predictions_of(
+    collection: Collection, model: SegSwap, device: torch.device, args: argparse.Namespace
+) -> PairPredictions:
     """Return the kept predictions of a collection's pairs; those of an earlier run with the same settings are read."""
     settings = MatchSettings(args.flip, args.min_share, "corrected")
     kept, note = args.output / "predictions.npz", args.output / "predictions.json"
@@ -102,8 +106,6 @@ def predictions_of(collection: Collection, args: argparse.Namespace) -> PairPred
     if kept.is_file() and note.is_file() and read_json(note)["key"] == key:
         print(f"{kept}: predictions of an earlier run are used", flush=True)
         return read_pair_predictions([kept])
-    device = pick_device(args.device)
-    model, _ = load_checkpoint(args.checkpoint, device)
     store_path = args.output / "features.npy"
     names = collection.feature_names(args.flip)
     extract_features(names, collection.loaders(args.flip), model.backbone, (args.size, args.size), store_path)
@@ -113,7 +115,7 @@ def predictions_of(collection: Collection, args: argparse.Namespace) -> PairPred
         pairs = candidate_pairs(window_descriptors(store, count, args.windows).to(device), args.candidates)
     else:
         pairs = all_pairs(count)
-    predictions = match_collection(store, count, pairs, model.matcher.eval(), settings, device)
+    predictions = match_collection(store, count, pairs, model.matcher, settings, device)
     predictions.write(kept)
     write_json(note, {"key": key, "candidates": len(pairs), "kept": len(predictions.pairs)})
     return predictions
@@ -122,8 +124,16 @@ def predictions_of(collection: Collection, args: argparse.Namespace) -> PairPred
 def execute(args: argparse.Namespace) -> None:
     """Find the clusters, write them, and say how many there are."""
     _check(args)
+    device = pick_device(args.device)
+    model, _ = load_checkpoint(args.checkpoint, device)
     collection = open_folder(args.folder)
-    predictions = predictions_of(collection, args)
+    try:
+        args.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{args.output}: cannot be made a folder ({error.strerror}); choose another --output"
+        ) from None
+    predictions = predictions_of(collection, model, device, args)
     settings = GraphSettings(
         args.top_k, args.mask_threshold, args.sigma, two_cycles=True, mask_weighting=False, protocol="corrected"
     )
