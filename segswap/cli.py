@@ -1,4 +1,4 @@
-"""The command ``segswap``: match pictures, find what they share, show single pairs, check pair sets, say what a file is."""
+"""The command ``segswap``: match pictures, find what they share, show and check pairs, say what a file is."""
 
 from __future__ import annotations
 
