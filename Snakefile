@@ -31,8 +31,18 @@ report: "workflow/report/workflow.rst"
 localrules:
     all,
     pairs,
+    pairs_1obj,
+    pairs_2obj,
     models,
     benchmarks,
+    evaluate_pairs,
+    evaluate_brueghel,
+    evaluate_planted,
+    evaluate_tokyo247,
+    evaluate_pitts30k,
+    evaluate_own_places,
+    evaluate_internet,
+    evaluate_discovery,
 
 
 rule all:

@@ -174,6 +174,29 @@ def test_a_single_stage_can_be_forced(finished: Path) -> None:
     assert hashlib.sha256(again).digest() == hashlib.sha256(before).digest(), "the same training, bit for bit"
 
 
+def test_named_targets_are_listed_and_plan_what_they_name(finished: Path) -> None:
+    listed = snakemake(finished, "--list-target-rules")
+    for name in (
+        "pairs_1obj",
+        "pairs_2obj",
+        "train_stage1",
+        "train_stage2",
+        *(f"evaluate_{name}" for name in BENCHMARKS),
+    ):
+        assert f"{name} (" in listed, "with a word on what it makes"
+
+    def rules(target: str) -> set[str]:
+        return set(planned(finished, "--forceall", "--", target))
+
+    assert "predict_details" in rules("evaluate_brueghel")
+    assert not {
+        rule for rule in rules("evaluate_brueghel") if "places" in rule or "internet" in rule or "cluster" in rule
+    }
+    assert {"match_collection", "cluster_page"} <= rules("evaluate_discovery")
+    assert "train_stage2" not in rules("train_stage1") and "pair_shard" in rules("train_stage1")
+    assert rules("pairs_1obj") >= {"pair_shard", "gallery"} and "pretrain_backbone" not in rules("pairs_1obj")
+
+
 def test_a_stage_is_trained_by_several_processes_where_the_configuration_says_so(
     finished: Path, tmp_path: Path
 ) -> None:

@@ -224,11 +224,6 @@ def segmentations(matcher):
     ]
 
 
-def cluster_pages():
-    """Return the page of clusters, where discovery is run."""
-    return [f"{RESULTS}/clusters.html"] if "discovery" in BENCHMARKS else []
-
-
 def soft_masks(matcher):
     """Return the soft masks of all classes of Internet."""
     return [
@@ -447,11 +442,31 @@ def headline_table():
     return f"\n{table}\n\nCurves, pictures and galleries: {RESULTS}/report.html\n"
 
 
+def pair_set_files(kind):
+    """Return the shards, manifests and galleries of the sets of one kind."""
+    splits = ("train", "heldout")
+    return [
+        *(shard for split in splits for shard in shards(split, kind)),
+        *(f"{RESULTS}/pairs/{split}/{kind}/manifest.json" for split in splits),
+        *(f"{RESULTS}/galleries/{split}-{kind}.html" for split in splits),
+    ]
+
+
+def benchmark_files(benchmark):
+    """Return what a benchmark ends with: its metrics, its picture, and the page of clusters where it has one."""
+    return [
+        f"{RESULTS}/metrics/{benchmark}.json",
+        f"{RESULTS}/pictures/{benchmark}.jpg",
+        *(CLUSTER_PAGE if benchmark == "discovery" else []),
+    ]
+
+
 def metrics_files(names):
     """Return the metrics of benchmarks."""
     return [f"{RESULTS}/metrics/{name}.json" for name in names]
 
 
+CLUSTER_PAGE = [f"{RESULTS}/clusters.html"]
 BENCHMARKS = config["benchmarks"]["run"]
 # Tables and report show what can be run: a data set that is absent fails its own benchmark and nothing else.
 REPORTED = [name for name in BENCHMARKS if is_at_hand(name)]

@@ -6,9 +6,55 @@
 rule benchmarks:
     """The metrics and pictures of every benchmark that is asked for."""
     input:
-        metrics_files(BENCHMARKS),
-        expand(f"{RESULTS}/pictures/{{benchmark}}.jpg", benchmark=BENCHMARKS),
-        cluster_pages(),
+        [benchmark_files(benchmark) for benchmark in BENCHMARKS],
+
+
+rule evaluate_pairs:
+    """Held-out pairs: masks, correspondences, and telling related from unrelated."""
+    input:
+        benchmark_files("pairs"),
+
+
+rule evaluate_brueghel:
+    """Details in paintings: one-shot retrieval and detection."""
+    input:
+        benchmark_files("brueghel"),
+
+
+rule evaluate_planted:
+    """The same on objects planted in paintings; needs no labels."""
+    input:
+        benchmark_files("planted"),
+
+
+rule evaluate_tokyo247:
+    """Places by night among places by day; the data must be requested."""
+    input:
+        benchmark_files("tokyo247"),
+
+
+rule evaluate_pitts30k:
+    """Places at another date; the data must be requested."""
+    input:
+        benchmark_files("pitts30k"),
+
+
+rule evaluate_own_places:
+    """Places in two folders of one's own."""
+    input:
+        benchmark_files("own_places"),
+
+
+rule evaluate_internet:
+    """Co-segmentation of web images of one class."""
+    input:
+        benchmark_files("internet"),
+
+
+rule evaluate_discovery:
+    """Details that paintings repeat, found without a query."""
+    input:
+        benchmark_files("discovery"),
 
 
 # Held-out pairs

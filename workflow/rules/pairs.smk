@@ -5,13 +5,19 @@
 rule pairs:
     """All pairs, their manifests and galleries."""
     input:
-        [shards(split, kind) for split in ("train", "heldout") for kind in KINDS],
-        [manifests(split) for split in ("train", "heldout")],
-        expand(
-            f"{RESULTS}/galleries/{{split}}-{{kind}}.html",
-            split=["train", "heldout"],
-            kind=KINDS,
-        ),
+        [pair_set_files(kind) for kind in KINDS],
+
+
+rule pairs_1obj:
+    """The pairs with one object."""
+    input:
+        pair_set_files("1obj"),
+
+
+rule pairs_2obj:
+    """The pairs with two objects."""
+    input:
+        pair_set_files("2obj"),
 
 
 if config["objects"]["source"] == "annotations":

@@ -76,7 +76,7 @@ rule report_page:
             split=["train", "heldout"],
             kind=KINDS,
         ),
-        clusters=cluster_pages(),
+        clusters=CLUSTER_PAGE if "discovery" in REPORTED else [],
         summary=f"{RESULTS}/tables/summary.html",
         history=f"{RESULTS}/plots/history.svg",
     output:
