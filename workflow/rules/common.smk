@@ -19,6 +19,9 @@ RESULTS = f"results/{config['run']}"
 DEMO = "resources/demo"
 KINDS = ("1obj", "2obj")
 MATCHERS = ("trained", "untrained", "baseline")
+DETAILS = ("brueghel", "planted")
+PLACES = ("tokyo247", "pitts30k", "own_places")
+COLLECTIONS = ("internet", "discovery")
 ENVIRONMENT = "../../envs/segswap.yaml"
 
 # How programs run, as a resource: a change of it reruns nothing, unlike one of a parameter.
@@ -45,9 +48,10 @@ wildcard_constraints:
     shard="[0-9]{6}",
     chunk="[0-9]+",
     matcher="trained|untrained|baseline",
-    places="tokyo247|pitts30k|own_places",
-    details="brueghel|planted",
-    task="internet|discovery",
+    places="|".join(PLACES),
+    details="|".join(DETAILS),
+    task="|".join(COLLECTIONS),
+    benchmark="|".join(("pairs", *DETAILS, *PLACES, *COLLECTIONS)),
     collection="[A-Za-z0-9_.-]+",
 
 
@@ -245,16 +249,6 @@ def details_protocol(benchmark, unread=()):
     return json.dumps({**read, "protocol": config["protocol"]})
 
 
-def details_features_settings(wildcards):
-    """Return what the features of a benchmark of details depend on, as JSON."""
-    return details_protocol(wildcards.details, ("box_scales", "thresholds"))
-
-
-def details_predictions_settings(wildcards):
-    """Return what the predictions of a benchmark of details depend on, as JSON."""
-    return details_protocol(wildcards.details, ("thresholds",))
-
-
 def details_settings(wildcards):
     """Return the protocol of a benchmark of details in paintings as JSON."""
     return details_protocol(wildcards.details)
@@ -379,7 +373,7 @@ def is_at_hand(benchmark):
     """Return whether a benchmark's data is there or can be made: what must be requested may be absent."""
     folder = config["benchmarks"].get(benchmark, {}).get("folder", "")
     return (
-        benchmark not in ("tokyo247", "pitts30k", "own_places")
+        benchmark not in PLACES
         or folder.startswith(f"{DEMO}/")
         or Path(folder).is_dir()
     )

@@ -187,7 +187,9 @@ rule features_details:
         gpu=1,
         device=DEVICE,
     params:
-        settings=details_features_settings,
+        settings=lambda wildcards: details_protocol(
+            wildcards.details, ("box_scales", "thresholds")
+        ),
         version=versions.FEATURES,
     shell:
         "python workflow/scripts/features_brueghel.py"
@@ -223,7 +225,7 @@ rule predict_details:
         gpu=1,
         device=DEVICE,
     params:
-        settings=details_predictions_settings,
+        settings=lambda wildcards: details_protocol(wildcards.details, ("thresholds",)),
         chunks=lambda wildcards: config["benchmarks"][wildcards.details]["chunks"],
         baseline=baseline_flag,
         version=versions.PREDICTIONS,
@@ -483,8 +485,6 @@ rule join_metrics:
         ),
     log:
         f"logs/{config['run']}/join_metrics-{{benchmark}}.log",
-    wildcard_constraints:
-        benchmark="pairs|brueghel|planted|tokyo247|pitts30k|own_places|internet|discovery",
     conda:
         ENVIRONMENT
     resources:
