@@ -16,7 +16,7 @@ import json
 import subprocess
 import sys
 import time
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
@@ -162,7 +162,7 @@ def measure(n_images: int, sigma: float) -> dict[str, float]:
 def grow() -> list[dict[str, float]]:
     """Measure collections of 10 to 100 images, each in a process of its own; print a table."""
     rows = []
-    for n_images, sigma in [*((n, s) for s in SIGMAS for n in (10, 20, 50, 100))]:
+    for sigma, n_images in product(SIGMAS, (10, 20, 50, 100)):
         job = [sys.executable, __file__, "--one", str(n_images), str(sigma)]
         done = subprocess.run(job, capture_output=True, text=True, check=True)
         rows.append(json.loads(done.stdout))

@@ -11,7 +11,7 @@ import dataclasses
 import heapq
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +19,7 @@ from scipy import ndimage, sparse
 
 from segswap.discovery.collection import Collection
 from segswap.discovery.graph import CorrespondenceGraph
-from segswap.discovery.spectral import connected_parts, perron_vector, principal_eigenvector
+from segswap.discovery.spectral import connected_subgraphs, perron_vector, principal_eigenvector
 from segswap.files import read_arrays, write_arrays
 
 
@@ -108,32 +108,31 @@ def leading_clusters(weights: sparse.csr_matrix, count: int, node_share: float) 
     """
     if count < 1 or not 0 <= node_share < 1:
         raise ValueError(f"count = {count}, node_share = {node_share}: expected at least 1, and a share in [0, 1)")
-    # (bound of the eigenvalue or itself, number that breaks ties, nodes, graph, eigenvector if known), largest first.
-    parts: list[tuple[float, int, np.ndarray, sparse.csr_matrix, np.ndarray | None]] = []
+    # (bound of the eigenvalue or itself, number that breaks ties, nodes, what gives the graph, eigenvector if known),
+    # largest first. A part is cut out only when its turn comes: most never do.
+    parts: list[tuple[float, int, np.ndarray, Callable[[], sparse.csr_matrix], np.ndarray | None]] = []
     numbers = itertools.count()
 
     def add(members: np.ndarray, graph: sparse.csr_matrix) -> None:
-        bound = np.asarray(graph.sum(axis=1, dtype=np.float64)).ravel()
-        n_parts, label = connected_parts(graph)
-        order = np.argsort(label, kind="stable")
-        for own in np.split(order, np.searchsorted(label[order], np.arange(1, n_parts))):
-            if bound[own].any():
-                cut = graph[own][:, own] if n_parts > 1 else graph
-                heapq.heappush(parts, (-float(bound[own].max()), next(numbers), members[own], cut, None))
+        for own, part, bound in connected_subgraphs(graph):
+            heapq.heappush(parts, (-float(bound), next(numbers), members[own], part, None))
 
-    add(np.arange(weights.shape[0]), weights)
+    if weights.nnz:
+        add(np.arange(weights.shape[0]), weights)
     found = []
     while parts and len(found) < count:
-        bound, _, members, graph, vector = heapq.heappop(parts)
+        bound, _, members, part, vector = heapq.heappop(parts)
+        graph = part()
         if vector is None:
             value, vector = perron_vector(graph)
-            heapq.heappush(parts, (-value, next(numbers), members, graph, vector))
+            heapq.heappush(parts, (-value, next(numbers), members, lambda graph=graph: graph, vector))
             continue
         inside = vector > node_share * vector.max()
         found.append((-bound, members[inside], vector[inside]))
         rest = np.flatnonzero(~inside)
-        if len(rest):
-            add(members[rest], graph[rest][:, rest])
+        left = graph[rest][:, rest]
+        if left.nnz:
+            add(members[rest], left)
     return Eigenvectors.of(found)
 
 

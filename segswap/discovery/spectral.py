@@ -54,7 +54,7 @@ def principal_eigenvector(graph: sparse.csr_matrix, protocol: str = "corrected")
     if not graph.nnz:
         return vector
     best: list[tuple[float, np.ndarray, np.ndarray]] = []
-    for members, part, bound in _parts(graph):
+    for members, part, bound in connected_subgraphs(graph):
         if best and bound < best[0][0] * (1 - _TIE):
             break
         value, own = perron_vector(part())
@@ -70,7 +70,7 @@ def principal_eigenvector(graph: sparse.csr_matrix, protocol: str = "corrected")
     return vector
 
 
-def _parts(
+def connected_subgraphs(
     graph: sparse.csr_matrix,
 ) -> Iterator[tuple[np.ndarray | slice, Callable[[], sparse.csr_matrix], float]]:
     """Yield the connected parts with edges as (nodes, function that gives the graph, bound of the eigenvalues).
@@ -78,7 +78,7 @@ def _parts(
     Largest bound first; it is the largest row sum.
     """
     degree = np.asarray(graph.sum(axis=1, dtype=np.float64)).ravel()
-    count, label = connected_parts(graph)
+    count, label = _connected_parts(graph)
     bound = np.zeros(count)
     np.maximum.at(bound, label, degree)
     order = np.argsort(-bound, kind="stable")
@@ -94,7 +94,7 @@ def _parts(
         yield members, lambda members=members: graph[members][:, members], bound[part]
 
 
-def connected_parts(graph: sparse.csr_matrix) -> tuple[int, np.ndarray]:
+def _connected_parts(graph: sparse.csr_matrix) -> tuple[int, np.ndarray]:
     """Return the number of connected parts of a symmetric graph, and the part of each node.
 
     A few edges of each node connect almost all that all edges do; of the others only those matter that lead from one
