@@ -16,6 +16,7 @@ if not workflow.overwrite_configfiles:
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/inputs.smk"
 include: "workflow/rules/download.smk"
 include: "workflow/rules/demo.smk"
 include: "workflow/rules/pairs.smk"
@@ -34,6 +35,8 @@ localrules:
     pairs_1obj,
     pairs_2obj,
     models,
+    train_stage1,
+    train_stage2,
     benchmarks,
     evaluate_pairs,
     evaluate_brueghel,
@@ -52,8 +55,9 @@ rule all:
         rules.pairs.input,
         rules.models.input,
         rules.benchmarks.input,
-        f"{RESULTS}/tables/summary.csv",
-        f"{RESULTS}/report.html",
+        expand([f"{RESULTS}/tables/summary.csv", f"{RESULTS}/report.html"], run=RUNS),
+        COMPARISON,
+        LINKS,
 
 
 onsuccess:

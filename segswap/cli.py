@@ -15,6 +15,7 @@ COMMANDS = {
     "pair": "render one pair of a configured set: pictures, labels, recipe",
     "pairs": "check a pair set (verify)",
     "export": "write a checkpoint in another form: the published one, or ONNX",
+    "unused": "name shared results that no run uses any more",
     "info": "say what a checkpoint, a pair set or a feature store is",
 }
 

@@ -29,6 +29,10 @@ def read_config(path: str | os.PathLike) -> Section:
     Raises:
         InputError: when the file is missing, is not YAML, or is not a usable configuration.
     """
+    return complete_config(with_base(_read_yaml(path)), read_schema(SCHEMA))
+
+
+def _read_yaml(path: str | os.PathLike) -> Section:
     try:
         with open(path, encoding="utf-8") as file:
             given = yaml.safe_load(file) or {}
@@ -36,13 +40,69 @@ def read_config(path: str | os.PathLike) -> Section:
         raise InputError(f"{path}: not readable as a configuration in YAML ({error})") from None
     if not isinstance(given, dict):
         raise InputError(f"{path}: expected keys and values in YAML, found {type(given).__name__}")
-    return complete_config(given, read_schema(SCHEMA))
+    return given
 
 
 def read_schema(path: str | os.PathLike) -> Section:
     """Read a schema file (YAML)."""
     with open(path, encoding="utf-8") as file:
         return yaml.safe_load(file)
+
+
+def merged(base: Section, changes: Section) -> Section:
+    """Return a section with changes: sections are merged key by key, everything else is replaced."""
+    result = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(base.get(key), dict)
+        result[key] = merged(base[key], value) if both else value
+    return result
+
+
+def with_base(given: Section) -> Section:
+    """Return a configuration over the file that its key ``base`` names, and that one's, and so on.
+
+    Raises:
+        InputError: when such a file is not readable, or is its own base.
+    """
+    files: list[str] = []
+    while base := given.get("base"):
+        if base in files:
+            raise InputError(f"{base}: is its own base, by way of {' and '.join(files)}; remove one key 'base'")
+        files.append(base)
+        given = merged(_read_yaml(base), {key: value for key, value in given.items() if key != "base"})
+    return given
+
+
+_COMMON = ("base", "run", "runs", "demo", "compute", "downloads")
+"""Keys of a study as a whole, which no run can have otherwise than the others."""
+
+
+def study_runs(given: Section, schema: Section) -> dict[str, Section]:
+    """Return the complete configuration of each run of a study, by the run's name.
+
+    Without a key ``runs`` that is one run, named ``run``; else a run ``<run>-<name>`` for each name in ``runs``.
+
+    Args:
+        given: over its base (``with_base``), not completed.
+        schema: of ``read_schema``.
+
+    Raises:
+        InputError: as ``complete_config``, naming the run.
+    """
+    study = complete_config(given, schema)
+    if not study["runs"]:
+        return {study["run"]: study}
+    shared = {key: value for key, value in given.items() if key != "runs"}
+    runs = {}
+    for name, changes in study["runs"].items():
+        if common := sorted(set(changes) & set(_COMMON)):
+            raise InputError(f"runs.{name}.{common[0]}: is the same for all runs of a study; move it to the top")
+        full_name = f"{study['run']}-{name}"
+        try:
+            runs[full_name] = complete_config(merged(shared, {**changes, "run": full_name}), schema)
+        except InputError as error:
+            raise InputError(f"runs.{name}: {error}") from None
+    return runs
 
 
 def complete_config(given: Section, schema: Section) -> Section:
@@ -151,6 +211,9 @@ def _contradictions(config: Section) -> Iterator[str]:
         yield "style.method: adain needs style.vgg and style.decoder"
     if style["method"] == "none" and batch["stylise_probability"] > 0:
         yield "train.batch.stylise_probability: must be 0 where style.method is none"
+    pretrained = config["backbone"]["weights"] == "pretrain"
+    if style["method"] == "none" and pretrained and config["backbone"]["pretrain"]["stylise_probability"] > 0:
+        yield "backbone.pretrain.stylise_probability: must be 0 where style.method is none"
     positives, negatives = batch["positives"], batch["negatives"]
     if negatives > positives * (positives - 1):
         yield f"train.batch.negatives: {positives} positives make at most {positives * (positives - 1)} negatives"
@@ -161,9 +224,7 @@ def _contradictions(config: Section) -> Iterator[str]:
             yield f"pairs.heldout.{kind}: held-out pairs need at least 4, to have negatives"
     if mining["hard_above"] <= mining["zero_below"]:
         yield "train.stage2.mining.hard_above: must be above train.stage2.mining.zero_below"
-    if config["backbone"]["weights"] == "pretrain" and config["backbone"]["pretrain"]["pairs"] > min(
-        pairs["train"].values()
-    ):
+    if pretrained and config["backbone"]["pretrain"]["pairs"] > min(pairs["train"].values()):
         yield "backbone.pretrain.pairs: a batch is larger than a training set of pairs"
 
 
@@ -176,11 +237,12 @@ INTRODUCTION = """\
 | `demo-long.yaml` | the demo world with more pairs and a longer training, an hour on two cores |
 | `custom.yaml` | photos of your own |
 | `paper.yaml` | the published study |
+| `ablations.yaml` | the demo world again and again, each time with one thing changed, and one table |
 | `schema.yaml` | every key with type, default and meaning; this page is made from it by `python -m segswap.config` |
 
 A file given by `--configfile` stands alone: keys that it does not have take the defaults below, which are the
-published values where there are any, not those of `config.yaml`. Single keys are changed on the command line, for
-example `--config seed=2` or `--config 'train={"stage1": {"epochs": 3}}'`.
+published values where there are any, not those of `config.yaml`; unless it names another file as its `base`. Single
+keys are changed on the command line, for example `--config seed=2` or `--config 'train={"stage1": {"epochs": 3}}'`.
 
 The configuration is checked before any job: an unknown key, a wrong type, or values that contradict each other stop the
 run with a message that names the key. Paths are relative to the folder that `snakemake` runs in. What lies under

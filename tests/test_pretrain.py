@@ -23,7 +23,9 @@ from segswap.training.loop import RunSettings
 from segswap.training.pretrain import PretrainSettings, contrastive_loss, pretrain_backbone
 
 TRUNK = BackboneSettings("resnet10", width=8, projection=16)
-SETTINGS = PretrainSettings(steps=4, pairs=2, learning_rate=1e-3, weight_decay=0.01, temperature=0.1)
+SETTINGS = PretrainSettings(
+    steps=4, pairs=2, learning_rate=1e-3, weight_decay=0.01, temperature=0.1, stylise_probability=0.5
+)
 RUN = RunSettings(device="cpu", workers=0, state_seconds=1e9, time_limit=None, log_every=1)
 
 
@@ -106,7 +108,6 @@ class Pretraining:
             state=self.state,
             backbone=TRUNK,
             settings=settings,
-            stylise=0.5,
             run=dataclasses.replace(RUN, **run),
             seed=2,
         )
@@ -175,21 +176,27 @@ def test_pretraining_goes_on_from_its_state(pretraining, uninterrupted, monkeypa
 
 
 def test_every_weight_and_statistic_of_the_trunk_is_trained(uninterrupted, pretraining):
-    shorter = PretrainSettings(steps=2, pairs=2, learning_rate=1e-3, weight_decay=0.01, temperature=0.1)
+    shorter = PretrainSettings(
+        steps=2, pairs=2, learning_rate=1e-3, weight_decay=0.01, temperature=0.1, stylise_probability=0.5
+    )
     pretraining.start(settings=shorter)
     first, second = (load_backbone(p.weights, TRUNK).state_dict() for p in (pretraining, uninterrupted))
     assert all(not torch.equal(first[name], value) for name, value in second.items())
 
 
 def test_the_loss_falls(pretraining):
-    longer = PretrainSettings(steps=30, pairs=4, learning_rate=1e-2, weight_decay=0.0, temperature=0.1)
+    longer = PretrainSettings(
+        steps=30, pairs=4, learning_rate=1e-2, weight_decay=0.0, temperature=0.1, stylise_probability=0.5
+    )
     pretraining.start(settings=longer)
     losses = pretraining.losses()
     assert sum(losses[-6:]) < 0.9 * sum(losses[:6])
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_samples(pretraining):
-    wild = PretrainSettings(steps=4, pairs=2, learning_rate=1e30, weight_decay=0.0, temperature=0.1)
+    wild = PretrainSettings(
+        steps=4, pairs=2, learning_rate=1e30, weight_decay=0.0, temperature=0.1, stylise_probability=0.5
+    )
     with pytest.raises(InputError, match=r"the loss is (nan|inf) at step \d, on the samples .*\.jpg"):
         pretraining.start(settings=wild)
     assert not pretraining.weights.exists() and not pretraining.history.exists()

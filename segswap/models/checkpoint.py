@@ -100,8 +100,8 @@ def save_published(path: str | os.PathLike, model: SegSwap) -> None:
     write_state_dict(path, {"backbone": backbone, "encoder": model.matcher.state_dict(), "optimiser": {}})
 
 
-def load_backbone(path: str | os.PathLike, settings: BackboneSettings) -> Backbone:
-    """Load trunk weights by name from any of the known files.
+def load_backbone(path: str | os.PathLike, settings: BackboneSettings, device: str | torch.device = "cpu") -> Backbone:
+    """Load trunk weights by name from any of the known files; the trunk is frozen, on the device.
 
     Known are MoCo v2 checkpoints (``state_dict`` with ``module.encoder_q.``), plain torchvision ResNet state
     dicts (also under ``model`` or ``state_dict``), the published SegSwap checkpoint, and our own trunks
@@ -119,7 +119,7 @@ def load_backbone(path: str | os.PathLike, settings: BackboneSettings) -> Backbo
     kept = {key: value for key, value in state.items() if not key.startswith(("layer4.", "fc."))}
     backbone = Backbone(settings)
     load_by_name(backbone, kept, path)
-    return backbone
+    return backbone.freeze().to(device)
 
 
 def save_backbone(path: str | os.PathLike, backbone: Backbone) -> None:

@@ -66,6 +66,7 @@ class PairSettings:
         fit_min: smallest of these sizes, by kind.
         min_cells: smallest sum of each final mask, in cells.
         max_attempts: draws for one pair before it is an error.
+        blending: how objects are put into the target, one of ``segswap.pairs.blending.BLENDINGS``.
     """
 
     size: int
@@ -78,6 +79,7 @@ class PairSettings:
     fit_min: dict[str, float]
     min_cells: float
     max_attempts: int
+    blending: str = "poisson"
 
 
 @dataclasses.dataclass(frozen=True)

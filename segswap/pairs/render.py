@@ -28,8 +28,9 @@ from segswap.geometry import (
     warp_image,
 )
 from segswap.images import UnreadableImage, read_image, resize
+from segswap.pairs.blending import BLENDINGS
 from segswap.pairs.objects import ObjectTable
-from segswap.pairs.poisson import TooThin, poisson_blend
+from segswap.pairs.poisson import TooThin
 from segswap.pairs.recipe import PairRecipe, PairSettings, Placement, Rejected, draw_recipe, layout_boxes
 from segswap.randomness import generator
 
@@ -218,8 +219,14 @@ def pair_geometry(table: ObjectTable, settings: PairSettings, recipe: PairRecipe
     return PairGeometry(box, tuple(masks), tuple(matrices), _joined_labels(parts))
 
 
-def blend_object(a: np.ndarray, b: np.ndarray, mask: np.ndarray, matrix: np.ndarray) -> None:
+def blend_object(a: np.ndarray, b: np.ndarray, mask: np.ndarray, matrix: np.ndarray, blending: str = "poisson") -> None:
     """Blend the masked object of a into b, in place; only its own part of both pictures is touched.
+
+    Args:
+        a, b: RGB uint8 (H, W, 3).
+        mask: of the object in a, uint8 (H, W).
+        matrix: pixels of a to pixels of b.
+        blending: one of ``BLENDINGS``.
 
     Raises:
         Rejected: when it is too thin to blend.
@@ -237,7 +244,7 @@ def blend_object(a: np.ndarray, b: np.ndarray, mask: np.ndarray, matrix: np.ndar
     source = warp_image(a[y1:y2, x1:x2], part, size, cv2.BORDER_REFLECT)
     place = np.s_[low[1] : high[1], low[0] : high[0]]
     try:
-        b[place] = poisson_blend(source, b[place], alpha >= 128)
+        b[place] = BLENDINGS[blending](source, b[place], alpha >= 128)
     except TooThin:
         raise Rejected("pasted mask too thin") from None
 
@@ -253,7 +260,7 @@ def render(photos: Photos, settings: PairSettings, recipe: PairRecipe, geometry:
     a = resize(photos.read(recipe.source_image_id)[y1:y2, x1:x2], size)
     b = resize(photos.read(recipe.target_image_id), size).copy()
     for mask, matrix in zip(geometry.masks, geometry.matrices, strict=True):
-        blend_object(a, b, mask, matrix)
+        blend_object(a, b, mask, matrix, settings.blending)
     return Pair(recipe, geometry, a, b)
 
 

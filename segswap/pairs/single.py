@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from segswap import sharing
 from segswap.errors import InputError
 from segswap.pairs.objects import ObjectTable
 from segswap.pairs.recipe import PairSettings
@@ -39,16 +40,15 @@ def open_source(config: dict[str, Any], split: str, device: str = "auto") -> Pai
     """Open what a configured split's pairs are made from: photos, object table, style.
 
     Args:
-        config: a complete configuration. The object table and the style statistics are those of its run, in
-            ``results/<run>``.
+        config: a complete configuration. The object table and the style statistics are those that its run uses.
         split: ``train`` or ``heldout``.
         device: torch device, for AdaIN.
 
     Raises:
         InputError: naming the file that the workflow has not made yet, and the command that makes it.
     """
-    results = Path("results") / config["run"]
-    table, statistics = results / "objects" / f"{split}.parquet", results / "styles.npz"
+    table = Path(sharing.objects(config, split).folder, "objects.parquet")
+    statistics = Path(sharing.styles(config).folder, "statistics.npz")
     style = config["style"]
     wanted = [table] if style["method"] == "none" else [table, statistics]
     absent = [str(path) for path in wanted if not path.is_file()]
@@ -57,10 +57,9 @@ def open_source(config: dict[str, Any], split: str, device: str = "auto") -> Pai
             f"{' and '.join(absent)}: not there; make it with `snakemake --cores 1 {' '.join(absent)} --configfile "
             "<the configuration>`, in the folder of the Snakefile"
         )
-    names = {field.name for field in dataclasses.fields(PairSettings)}
     return PairSource(
         Photos(ObjectTable.read(table), config["objects"][split]["images"]),
-        PairSettings(**{name: value for name, value in config["pairs"].items() if name in names}),
+        PairSettings(**sharing.pair_settings(config, split)),
         *open_style(style["method"], statistics, style["vgg"], style["decoder"], device, style["precision"]),
         config["seed"],
         config["pairs"]["jpeg_quality"],

@@ -11,7 +11,7 @@ from html import escape
 
 from segswap.benchmarks.published import TABLES, Table, published_share
 from segswap.files import write_text
-from segswap.report.document import style_sheet
+from segswap.report.grid import Cell, Grid, grid_html, grid_markdown, write_fragment
 
 Metrics = Mapping[str, Mapping[str, float]]
 """Flat numbers by benchmark, as in ``results/<run>/metrics/<benchmark>.json``."""
@@ -37,6 +37,7 @@ class Measure:
         form: ``percent`` (of a share, one decimal), ``share`` (.NNN) or ``cells`` (two decimals).
         smaller: whether smaller is better.
         contest: whether the matchers compete; False for what is the same for all of them.
+        lead: whether it stands for its benchmark where runs are compared.
     """
 
     key: str
@@ -44,6 +45,7 @@ class Measure:
     form: str
     smaller: bool = False
     contest: bool = True
+    lead: bool = False
 
     def text(self, value: float | None) -> str:
         """Format a value of the metrics; a dash where there is none."""
@@ -62,7 +64,10 @@ class Measure:
 
 
 def _recalls(key: str, label: str, contest: bool) -> tuple[Measure, ...]:
-    return tuple(Measure(f"{key}@{n}", f"{label}@{n}, %", "percent", contest=contest) for n in (1, 5, 10))
+    return tuple(
+        Measure(f"{key}@{n}", f"{label}@{n}, %", "percent", contest=contest, lead=contest and n == 1)
+        for n in (1, 5, 10)
+    )
 
 
 _PLACES = (
@@ -71,8 +76,8 @@ _PLACES = (
 )
 
 _DETAILS = (
-    Measure("map", "retrieval mAP, %", "percent"),
-    Measure("detection_map_cosine", "detection mAP, %, cosine boxes", "percent"),
+    Measure("map", "retrieval mAP, %", "percent", lead=True),
+    Measure("detection_map_cosine", "detection mAP, %, cosine boxes", "percent", lead=True),
     Measure("detection_map", "detection mAP, %, direct boxes", "percent"),
 )
 
@@ -80,10 +85,10 @@ HEADLINES: dict[str, tuple[str, tuple[Measure, ...]]] = {
     "pairs": (
         "Held-out pairs",
         (
-            Measure("mask_iou", "mask IoU", "share"),
-            Measure("within_cell", "correspondences within a cell", "share"),
+            Measure("mask_iou", "mask IoU", "share", lead=True),
+            Measure("within_cell", "correspondences within a cell", "share", lead=True),
             Measure("median_error", "median error, cells", "cells", smaller=True),
-            Measure("roc_auc", "ROC AUC, related or not", "share"),
+            Measure("roc_auc", "ROC AUC, related or not", "share", lead=True),
             Measure("negative_mask", "mean mask of unrelated pairs", "share", smaller=True),
         ),
     ),
@@ -92,12 +97,12 @@ HEADLINES: dict[str, tuple[str, tuple[Measure, ...]]] = {
     "tokyo247": ("Tokyo 24/7", _PLACES),
     "pitts30k": ("Pitts30k-test", _PLACES),
     "own_places": ("Own places", _PLACES),
-    "discovery": ("Discovery in paintings", (Measure("f1", "F1 of the best cluster", "share"),)),
+    "discovery": ("Discovery in paintings", (Measure("f1", "F1 of the best cluster", "share", lead=True),)),
     "internet": (
         "Internet",
         (
-            Measure("precision", "pixels right (P)", "share"),
-            Measure("jaccard", "IoU (J), images with an object", "share"),
+            Measure("precision", "pixels right (P)", "share", lead=True),
+            Measure("jaccard", "IoU (J), images with an object", "share", lead=True),
             Measure("jaccard_all", "IoU (J), all images", "share"),
         ),
     ),
@@ -188,46 +193,28 @@ def summary_csv(rows: Sequence[SummaryRow]) -> str:
     return text.getvalue()
 
 
-@dataclasses.dataclass(frozen=True)
-class _Cell:
-    text: str
-    bold: bool = False
-    left: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class _Grid:
-    """A table ready to be written: headings, rows of cells, numbers of the rows that are this run's."""
-
-    title: str
-    head: list[_Cell]
-    body: list[list[_Cell]]
-    ours: frozenset[int] = frozenset()
-    notes: tuple[str, ...] = ()
-
-
-def _summary_grid(rows: Sequence[SummaryRow], facts: Mapping[str, str] | None) -> _Grid:
+def _summary_grid(rows: Sequence[SummaryRow], facts: Mapping[str, str] | None) -> Grid:
     bold = "Bold: the best of the run's own three. Difference: SegSwap here less published."
     said = (" ".join(f"{title}: {words}." for title, words in facts.items()),) if facts else ()
     return _rows_grid("This run", rows, (bold, *said, NOTE))
 
 
-def _rows_grid(title: str, rows: Sequence[SummaryRow], notes: tuple[str, ...] = ()) -> _Grid:
+def _rows_grid(title: str, rows: Sequence[SummaryRow], notes: tuple[str, ...] = ()) -> Grid:
     body = []
     previous = None
     for row in rows:
         name = HEADLINES[row.benchmark][0] if row.benchmark != previous else ""
         previous, best = row.benchmark, row.best()
-        values = [_Cell(row.measure.text(value), column in best) for column, value in row.matchers.items()]
+        values = [Cell(row.measure.text(value), column in best) for column, value in row.matchers.items()]
         published = "" if row.published is None else row.measure.text(row.published)
-        values += [_Cell(published), _Cell(row.measure.signed(row.difference))]
-        body.append([_Cell(name, left=True), _Cell(row.measure.label, left=True), *values])
-    head = [_Cell("benchmark", left=True), _Cell("measure", left=True)]
-    head += [_Cell(heading) for _, heading, _ in _MATCHERS] + [_Cell("published"), _Cell("difference")]
-    return _Grid(title, head, body, notes=notes)
+        values += [Cell(published), Cell(row.measure.signed(row.difference))]
+        body.append([Cell(name, left=True), Cell(row.measure.label, left=True), *values])
+    head = [Cell("benchmark", left=True), Cell("measure", left=True)]
+    head += [Cell(heading) for _, heading, _ in _MATCHERS] + [Cell("published"), Cell("difference")]
+    return Grid(title, head, body, notes=notes)
 
 
-def _published_grid(table: Table, numbers: Mapping[str, float]) -> _Grid:
+def _published_grid(table: Table, numbers: Mapping[str, float]) -> Grid:
     """Return a published table with this run's row at its end; bold as explained in the note."""
     bests = [
         max(value for value in values if value is not None)
@@ -236,82 +223,48 @@ def _published_grid(table: Table, numbers: Mapping[str, float]) -> _Grid:
     body = []
     for row in table.rows:
         cells = [
-            _Cell(_ABSENT if value is None else column.text(value), value == best)
+            Cell(_ABSENT if value is None else column.text(value), value == best)
             for column, value, best in zip(table.columns, row.values, bests, strict=True)
         ]
-        body.append([_Cell(row.method, left=True), *cells])
-    ours = [_Cell("this run", left=True)]
+        body.append([Cell(row.method, left=True), *cells])
+    ours = [Cell("this run", left=True)]
     for column, best in zip(table.columns, bests, strict=True):
         share = numbers.get(column.key)
         value = None if share is None else column.printed(share)
-        ours.append(
-            _Cell(_ABSENT) if value is None else _Cell(column.text(value), round(value, column.decimals) >= best)
-        )
-    head = [_Cell("method", left=True)] + [_Cell(column.heading) for column in table.columns]
+        ours.append(Cell(_ABSENT) if value is None else Cell(column.text(value), round(value, column.decimals) >= best))
+    head = [Cell("method", left=True)] + [Cell(column.heading) for column in table.columns]
     notes = tuple(f"{row.method}: {row.note}." for row in table.rows if row.note)
-    return _Grid(table.title, head, [*body, ours], frozenset([len(body)]), notes)
+    return Grid(table.title, head, [*body, ours], frozenset([len(body)]), notes)
 
 
 _PUBLISHED_NOTE = "Bold: the best published number of a column, and this run's where it is at least as good."
 
 
-def _own_grids(metrics: Metrics, facts: Mapping[str, str] | None) -> list[_Grid]:
+def _own_grids(metrics: Metrics, facts: Mapping[str, str] | None) -> list[Grid]:
     """Return the tables of this run alone: the headline numbers, and those by class and by detail."""
     parts = part_rows(metrics)
     by_part = [_rows_grid("By class and by detail", parts)] if parts else []
     return [_summary_grid(summary_rows(metrics), facts), *by_part]
 
 
-def _published_grids(metrics: Metrics) -> list[_Grid]:
+def _published_grids(metrics: Metrics) -> list[Grid]:
     return [_published_grid(TABLES[name], metrics[name]) for name in HEADLINES if name in metrics and name in TABLES]
-
-
-def _markdown_cell(cell: _Cell) -> str:
-    text = cell.text.replace("|", "\\|")
-    return f"**{text}**" if cell.bold else text
-
-
-def _markdown(grid: _Grid, level: int) -> str:
-    rules = [":--" if cell.left else "--:" for cell in grid.head]
-    lines = [[_markdown_cell(cell) for cell in row] for row in (grid.head, *grid.body)]
-    lines.insert(1, rules)
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return "\n\n".join([f"{'#' * level} {grid.title}", table, *grid.notes])
 
 
 def summary_markdown(metrics: Metrics, facts: Mapping[str, str] | None = None) -> str:
     """Return the summary and the published tables as Markdown."""
-    parts = [_markdown(grid, 2) for grid in _own_grids(metrics, facts)]
+    parts = [grid_markdown(grid, 2) for grid in _own_grids(metrics, facts)]
     if published := _published_grids(metrics):
-        parts += ["## Beside the published results", _PUBLISHED_NOTE, *(_markdown(grid, 3) for grid in published)]
+        parts += ["## Beside the published results", _PUBLISHED_NOTE, *(grid_markdown(grid, 3) for grid in published)]
     return "\n\n".join(parts) + "\n"
-
-
-def _html_row(cells: Sequence[_Cell], tag: str, ours: bool = False) -> str:
-    parts = []
-    for cell in cells:
-        text = f"<strong>{escape(cell.text)}</strong>" if cell.bold else escape(cell.text)
-        kind = ' class="text"' if cell.left else ""
-        parts.append(f"<{tag}{kind}>{text}</{tag}>")
-    opening = '<tr class="ours">' if ours else "<tr>"
-    return f"{opening}{''.join(parts)}</tr>"
-
-
-def _html(grid: _Grid, level: int) -> str:
-    body = "\n".join(_html_row(row, "td", number in grid.ours) for number, row in enumerate(grid.body))
-    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in grid.notes)
-    return (
-        f'<h{level}>{escape(grid.title)}</h{level}>\n<div class="wide"><table>\n<thead>{_html_row(grid.head, "th")}'
-        f"</thead>\n<tbody>\n{body}\n</tbody>\n</table></div>\n{notes}"
-    )
 
 
 def summary_html(metrics: Metrics, facts: Mapping[str, str] | None = None) -> str:
     """Return the summary and the published tables as HTML: a section without the frame of a document."""
-    parts = [_html(grid, 3) for grid in _own_grids(metrics, facts)]
+    parts = [grid_html(grid, 3) for grid in _own_grids(metrics, facts)]
     if published := _published_grids(metrics):
         parts += ["<h3>Beside the published results</h3>", f'<p class="note">{escape(_PUBLISHED_NOTE)}</p>']
-        parts += [_html(grid, 4) for grid in published]
+        parts += [grid_html(grid, 4) for grid in published]
     return "<section>\n" + "\n".join(parts) + "\n</section>\n"
 
 
@@ -337,6 +290,4 @@ def write_summary(
     """
     write_text(csv, summary_csv([*summary_rows(metrics), *part_rows(metrics)]))
     write_text(markdown, summary_markdown(metrics, facts))
-    # Without the frame of a document no encoding is declared, so everything beyond ASCII is escaped.
-    fragment = style_sheet() + "\n" + summary_html(metrics, facts)
-    write_text(html, fragment.encode("ascii", "xmlcharrefreplace").decode())
+    write_fragment(html, summary_html(metrics, facts))

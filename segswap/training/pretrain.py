@@ -45,6 +45,7 @@ class PretrainSettings:
         learning_rate: peak of the one-cycle schedule.
         weight_decay: of AdamW.
         temperature: of the contrastive softmax.
+        stylise_probability: chance that a picture is the restyled one.
     """
 
     steps: int
@@ -52,6 +53,7 @@ class PretrainSettings:
     learning_rate: float
     weight_decay: float
     temperature: float
+    stylise_probability: float
 
 
 def contrastive_loss(
@@ -90,7 +92,6 @@ def pretrain_backbone(
     state: str | os.PathLike,
     backbone: BackboneSettings,
     settings: PretrainSettings,
-    stylise: float,
     run: RunSettings,
     seed: int,
 ) -> None:
@@ -101,7 +102,6 @@ def pretrain_backbone(
         weights: the trunk's weights are written here, last.
         history: CSV of the losses.
         state: folder of the rolling state.
-        stylise: chance that an image is replaced by its stylised version.
 
     Raises:
         InputError: bad input, or a loss that is not finite.
@@ -111,7 +111,7 @@ def pretrain_backbone(
         positives=settings.pairs,
         negatives=0,
         two_object_share=0.5,
-        stylise_probability=stylise,
+        stylise_probability=settings.stylise_probability,
         warp_probability=0.0,
         warp_grids=(4,),
         hide_probability=0.0,

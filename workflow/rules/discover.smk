@@ -8,9 +8,9 @@ rule list_collection:
     input:
         unpack(collection_data),
     output:
-        f"{RESULTS}/{{task}}/{{collection}}-images.json",
+        f"{SHARED}/collections/{{part}}/images.json",
     log:
-        f"logs/{config['run']}/list_collection-{{task}}-{{collection}}.log",
+        f"{SHARED_LOGS}/list_collection-{{part}}.log",
     conda:
         ENVIRONMENT
     resources:
@@ -31,33 +31,35 @@ rule features_collection:
     """The features of all images of a collection, each encoded once; of mirror images as well under the flip test."""
     input:
         unpack(collection_data),
-        collection=f"{RESULTS}/{{task}}/{{collection}}-images.json",
-        checkpoint=f"{RESULTS}/checkpoints/untrained.pt",
+        unpack(backbone_inputs("collections")),
+        collection=f"{SHARED}/collections/{{part}}/images.json",
     output:
-        store=f"{RESULTS}/features/{{task}}/{{collection}}.npy",
-        header=f"{RESULTS}/features/{{task}}/{{collection}}.json",
+        store=f"{SHARED}/collections/{{part}}/features.npy",
+        header=f"{SHARED}/collections/{{part}}/features.json",
     log:
-        f"logs/{config['run']}/features_collection-{{task}}-{{collection}}.log",
+        f"{SHARED_LOGS}/features_collection-{{part}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/features_collection-{{task}}-{{collection}}.tsv"
+        f"{SHARED}/collections/{{part}}/benchmarks/features_collection-{{part}}.tsv"
     conda:
         ENVIRONMENT
     threads: 4
     resources:
-        mem_mb=4000,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=240,
         gpu=1,
         device=DEVICE,
     params:
-        image_size=lambda wildcards: collection_section(wildcards)["image_size"],
-        flip=lambda wildcards: "--flip" * collection_section(wildcards)["flip"],
+        backbone=trunk("collections"),
+        image_size=shared("collections", "image_size"),
+        flip=lambda wildcards: "--flip" * shared("collections", "flip")(wildcards),
         version=versions.FEATURES,
     shell:
         "python workflow/scripts/features_collection.py"
         " --collection {input.collection:q}"
         " --image-size {params.image_size}"
         " {params.flip}"
-        " --checkpoint {input.checkpoint:q}"
+        " --weights {input.weights:q}"
+        " --backbone {params.backbone:q}"
         " --device {resources.device}"
         " --store {output.store:q}"
         " > {log:q} 2>&1"
@@ -66,13 +68,13 @@ rule features_collection:
 rule candidate_pairs:
     """All image pairs, or those in which either image has the other among the most alike ones, by pooled windows."""
     input:
-        collection=f"{RESULTS}/{{task}}/{{collection}}-images.json",
-        features=f"{RESULTS}/features/{{task}}/{{collection}}.npy",
-        checkpoint=f"{RESULTS}/checkpoints/untrained.pt",
+        collection=collection_images(),
+        features=collection_features,
+        weights=run_trunk_weights,
     output:
         f"{RESULTS}/{{task}}/{{collection}}-pairs.npz",
     log:
-        f"logs/{config['run']}/candidate_pairs-{{task}}-{{collection}}.log",
+        f"{LOGS}/candidate_pairs-{{task}}-{{collection}}.log",
     conda:
         ENVIRONMENT
     threads: 4
@@ -81,14 +83,16 @@ rule candidate_pairs:
         runtime=120,
         device=DEVICE,
     params:
-        candidates=lambda wildcards: collection_section(wildcards)["candidates"],
-        windows=lambda wildcards: collection_section(wildcards)["windows"],
+        backbone=run_trunk,
+        candidates=setting("benchmarks", "{task}", "candidates"),
+        windows=setting("benchmarks", "{task}", "windows"),
         version=versions.COLLECTION,
     shell:
         "python workflow/scripts/candidate_pairs.py"
         " --collection {input.collection:q}"
         " --features {input.features:q}"
-        " --checkpoint {input.checkpoint:q}"
+        " --weights {input.weights:q}"
+        " --backbone {params.backbone:q}"
         " --candidates {params.candidates}"
         " --windows {params.windows}"
         " --device {resources.device}"
@@ -100,13 +104,13 @@ rule match_collection:
     """A part of the image pairs is matched; pairs that share nothing are dropped."""
     input:
         unpack(matcher_inputs),
-        collection=f"{RESULTS}/{{task}}/{{collection}}-images.json",
+        collection=collection_images(),
         pairs=f"{RESULTS}/{{task}}/{{collection}}-pairs.npz",
-        features=f"{RESULTS}/features/{{task}}/{{collection}}.npy",
+        features=collection_features,
     output:
         f"{RESULTS}/{{task}}/{{matcher}}/{{collection}}-predictions-{{chunk}}.npz",
     log:
-        f"logs/{config['run']}/match_collection-{{task}}-{{matcher}}-{{collection}}-{{chunk}}.log",
+        f"{LOGS}/match_collection-{{task}}-{{matcher}}-{{collection}}-{{chunk}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/match_collection-{{task}}-{{matcher}}-{{collection}}-{{chunk}}.tsv"
     conda:
@@ -118,8 +122,8 @@ rule match_collection:
         gpu=1,
         device=DEVICE,
     params:
-        chunks=lambda wildcards: collection_section(wildcards)["chunks"],
-        settings=lambda wildcards: collection_settings(wildcards, "flip", "min_share"),
+        chunks=setting("benchmarks", "{task}", "chunks"),
+        settings=collection_settings("flip", "min_share"),
         baseline=baseline_flag,
         version=versions.PREDICTIONS,
     shell:
@@ -141,12 +145,12 @@ rule correspondence_graph:
     """Confident correspondences of neighbours become nodes; edges say how well two of them close a cycle over three
     images."""
     input:
-        collection=f"{RESULTS}/{{task}}/{{collection}}-images.json",
+        collection=collection_images(),
         predictions=collection_predictions,
     output:
         f"{RESULTS}/{{task}}/{{matcher}}/{{collection}}-graph.npz",
     log:
-        f"logs/{config['run']}/correspondence_graph-{{task}}-{{matcher}}-{{collection}}.log",
+        f"{LOGS}/correspondence_graph-{{task}}-{{matcher}}-{{collection}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/correspondence_graph-{{task}}-{{matcher}}-{{collection}}.tsv"
     conda:
@@ -173,7 +177,7 @@ rule eigenvectors:
     output:
         f"{RESULTS}/{{task}}/{{matcher}}/{{collection}}-eigenvectors.npz",
     log:
-        f"logs/{config['run']}/eigenvectors-{{task}}-{{matcher}}-{{collection}}.log",
+        f"{LOGS}/eigenvectors-{{task}}-{{matcher}}-{{collection}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/eigenvectors-{{task}}-{{matcher}}-{{collection}}.tsv"
     conda:
@@ -198,15 +202,15 @@ rule eigenvectors:
 rule segment_internet:
     """The eigenvector gives each cell of each image a soft mask, and GrabCut the segmentation at full resolution."""
     input:
-        folder=config["benchmarks"]["internet"]["folder"],
-        collection=f"{RESULTS}/internet/{{collection}}-images.json",
+        folder=setting("benchmarks", "internet", "folder"),
+        collection=collection_images("internet"),
         graph=f"{RESULTS}/internet/{{matcher}}/{{collection}}-graph.npz",
         eigenvectors=f"{RESULTS}/internet/{{matcher}}/{{collection}}-eigenvectors.npz",
     output:
         masks=f"{RESULTS}/internet/{{matcher}}/{{collection}}-masks.npz",
         segmentations=f"{RESULTS}/internet/{{matcher}}/{{collection}}-segmentations.parquet",
     log:
-        f"logs/{config['run']}/segment_internet-{{matcher}}-{{collection}}.log",
+        f"{LOGS}/segment_internet-{{matcher}}-{{collection}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/segment_internet-{{matcher}}-{{collection}}.tsv"
     conda:
@@ -215,15 +219,7 @@ rule segment_internet:
         mem_mb=4000,
         runtime=120,
     params:
-        settings=json.dumps(
-            {
-                **{
-                    key: config["benchmarks"]["internet"][key]
-                    for key in ("reduction", "foreground")
-                },
-                "protocol": config["protocol"],
-            }
-        ),
+        settings=segmentation_settings,
         version=versions.SEGMENTATION,
     shell:
         "python workflow/scripts/segment_internet.py"
@@ -239,11 +235,11 @@ rule segment_internet:
 rule metrics_internet:
     """Precision (share of pixels that are right) and Jaccard index, means over images and over classes."""
     input:
-        lambda wildcards: segmentations(wildcards.matcher),
+        lambda wildcards: segmentations(wildcards, wildcards.matcher),
     output:
         f"{RESULTS}/internet/{{matcher}}/metrics.json",
     log:
-        f"logs/{config['run']}/metrics_internet-{{matcher}}.log",
+        f"{LOGS}/metrics_internet-{{matcher}}.log",
     conda:
         ENVIRONMENT
     resources:
@@ -261,26 +257,25 @@ rule metrics_internet:
 rule picture_internet:
     """Images with soft masks and segmentations of each matcher, beside the truth."""
     input:
-        **{matcher: segmentations(matcher) for matcher in MATCHERS},
-        **{f"{matcher}_masks": soft_masks(matcher) for matcher in MATCHERS},
-        folder=config["benchmarks"]["internet"]["folder"],
+        unpack(internet_by_matcher),
+        folder=setting("benchmarks", "internet", "folder"),
     output:
         report(
             f"{RESULTS}/pictures/internet.jpg",
             caption="../report/picture.rst",
             category="Results",
             subcategory="Pictures",
-            labels={"benchmark": "internet"},
+            labels={"run": "{run}", "benchmark": "internet"},
         ),
     log:
-        f"logs/{config['run']}/picture_internet.log",
+        f"{LOGS}/picture_internet.log",
     conda:
         ENVIRONMENT
     resources:
         mem_mb=2000,
         runtime=60,
     params:
-        classes=config["benchmarks"]["internet"]["classes"],
+        classes=setting("benchmarks", "internet", "classes"),
         version=versions.PICTURES,
     shell:
         "python workflow/scripts/picture_internet.py"
@@ -302,21 +297,21 @@ rule picture_internet:
 rule cluster_regions:
     """Each cluster's cells, connected, are its regions in the images."""
     input:
-        collection=f"{RESULTS}/discovery/{{collection}}-images.json",
+        collection=collection_images("discovery"),
         graph=f"{RESULTS}/discovery/{{matcher}}/{{collection}}-graph.npz",
         eigenvectors=f"{RESULTS}/discovery/{{matcher}}/{{collection}}-eigenvectors.npz",
     output:
         regions=f"{RESULTS}/discovery/{{matcher}}/{{collection}}-regions.parquet",
         correspondences=f"{RESULTS}/discovery/{{matcher}}/{{collection}}-correspondences.parquet",
     log:
-        f"logs/{config['run']}/cluster_regions-{{matcher}}-{{collection}}.log",
+        f"{LOGS}/cluster_regions-{{matcher}}-{{collection}}.log",
     conda:
         ENVIRONMENT
     resources:
         mem_mb=4000,
         runtime=60,
     params:
-        region_share=config["benchmarks"]["discovery"]["region_share"],
+        region_share=setting("benchmarks", "discovery", "region_share"),
         version=versions.SEGMENTATION,
     shell:
         "python workflow/scripts/cluster_regions.py"
@@ -332,20 +327,19 @@ rule cluster_regions:
 rule metrics_discovery:
     """For each labelled detail the F1 of the cluster that shows it best, and the mean over details."""
     input:
-        images=config["benchmarks"]["brueghel"]["images"],
-        labels=config["benchmarks"]["brueghel"]["labels"],
+        unpack(paintings),
         regions=f"{RESULTS}/discovery/{{matcher}}/paintings-regions.parquet",
     output:
         f"{RESULTS}/discovery/{{matcher}}/metrics.json",
     log:
-        f"logs/{config['run']}/metrics_discovery-{{matcher}}.log",
+        f"{LOGS}/metrics_discovery-{{matcher}}.log",
     conda:
         ENVIRONMENT
     resources:
         mem_mb=2000,
         runtime=60,
     params:
-        threshold=config["benchmarks"]["discovery"]["threshold"],
+        threshold=setting("benchmarks", "discovery", "threshold"),
         version=versions.METRICS,
     shell:
         "python workflow/scripts/metrics_discovery.py"
@@ -360,8 +354,7 @@ rule metrics_discovery:
 rule picture_discovery:
     """The best cluster of each labelled detail, right regions in green."""
     input:
-        images=config["benchmarks"]["brueghel"]["images"],
-        labels=config["benchmarks"]["brueghel"]["labels"],
+        unpack(paintings),
         regions=f"{RESULTS}/discovery/trained/paintings-regions.parquet",
     output:
         report(
@@ -369,17 +362,17 @@ rule picture_discovery:
             caption="../report/picture.rst",
             category="Results",
             subcategory="Pictures",
-            labels={"benchmark": "discovery"},
+            labels={"run": "{run}", "benchmark": "discovery"},
         ),
     log:
-        f"logs/{config['run']}/picture_discovery.log",
+        f"{LOGS}/picture_discovery.log",
     conda:
         ENVIRONMENT
     resources:
         mem_mb=2000,
         runtime=60,
     params:
-        threshold=config["benchmarks"]["discovery"]["threshold"],
+        threshold=setting("benchmarks", "discovery", "threshold"),
         version=versions.PICTURES,
     shell:
         "python workflow/scripts/picture_discovery.py"
@@ -394,8 +387,8 @@ rule picture_discovery:
 rule cluster_page:
     """The page of clusters: a strip of regions for each; a click leads to the pairs and their correspondences."""
     input:
-        images=config["benchmarks"]["brueghel"]["images"],
-        collection=f"{RESULTS}/discovery/paintings-images.json",
+        images=setting("benchmarks", "brueghel", "images"),
+        collection=collection_images("discovery", "paintings"),
         regions=f"{RESULTS}/discovery/trained/paintings-regions.parquet",
         correspondences=f"{RESULTS}/discovery/trained/paintings-correspondences.parquet",
     output:
@@ -404,10 +397,10 @@ rule cluster_page:
             caption="../report/clusters.rst",
             category="Results",
             subcategory="Pictures",
-            labels={"benchmark": "discovery, clusters"},
+            labels={"run": "{run}", "benchmark": "discovery, clusters"},
         ),
     log:
-        f"logs/{config['run']}/cluster_page.log",
+        f"{LOGS}/cluster_page.log",
     conda:
         ENVIRONMENT
     resources:

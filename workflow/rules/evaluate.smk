@@ -6,7 +6,7 @@
 rule benchmarks:
     """The metrics and pictures of every benchmark that is asked for."""
     input:
-        [benchmark_files(benchmark) for benchmark in BENCHMARKS],
+        benchmark_files(),
 
 
 rule evaluate_pairs:
@@ -69,7 +69,7 @@ rule predict_pairs:
     output:
         predictions=f"{RESULTS}/pairs_benchmark/{{matcher}}/predictions.parquet",
     log:
-        f"logs/{config['run']}/predict_pairs-{{matcher}}.log",
+        f"{LOGS}/predict_pairs-{{matcher}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/predict_pairs-{{matcher}}.tsv"
     conda:
@@ -81,9 +81,9 @@ rule predict_pairs:
         gpu=1,
         device=DEVICE,
     params:
-        limit=config["benchmarks"]["pairs"]["limit"],
+        limit=setting("benchmarks", "pairs", "limit"),
         baseline=baseline_flag,
-        protocol=config["protocol"],
+        protocol=setting("protocol"),
         version=versions.PREDICTIONS,
     shell:
         "python workflow/scripts/predict_pairs.py"
@@ -106,7 +106,7 @@ rule metrics_pairs:
     output:
         f"{RESULTS}/pairs_benchmark/{{matcher}}/metrics.json",
     log:
-        f"logs/{config['run']}/metrics_pairs-{{matcher}}.log",
+        f"{LOGS}/metrics_pairs-{{matcher}}.log",
     conda:
         ENVIRONMENT
     resources:
@@ -129,26 +129,25 @@ rule plant_details:
     """Objects of held-out photos are Poisson-blended into paintings, at other sizes and angles, and each painting is
     restyled: details whose places are known, on real pictures."""
     input:
-        **style_inputs(),
-        table=f"{RESULTS}/objects/heldout.parquet",
-        images=config["objects"]["heldout"]["images"],
-        paintings=planted_paintings(),
+        unpack(style_inputs("planted")),
+        unpack(object_inputs("planted")),
+        paintings=shared("planted", "paintings"),
     output:
-        images=directory(f"{RESULTS}/planted_details/images"),
-        labels=f"{RESULTS}/planted_details/labels.json",
+        images=directory(f"{SHARED}/planted/{{part}}/images"),
+        labels=f"{SHARED}/planted/{{part}}/labels.json",
     log:
-        f"logs/{config['run']}/plant_details.log",
+        f"{SHARED_LOGS}/plant_details-{{part}}.log",
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=2000,
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=60,
-        gpu=1 if config["style"]["method"] == "adain" else 0,
+        gpu=style_gpus("planted"),
         device=DEVICE,
     params:
-        settings=planted_settings(),
-        style=style_flags,
-        seed=config["seed"],
+        settings=shared_json("planted", "settings"),
+        style=style_flags("planted"),
+        seed=shared("planted", "seed"),
         folder=lambda wildcards, output: str(Path(output.labels).parent),
         version=(versions.RECIPE, versions.PAIRS),
     shell:
@@ -167,36 +166,37 @@ rule plant_details:
 rule features_details:
     """The features of all paintings, and of each query: the crop around its box, brought to the protocol's size."""
     input:
-        unpack(details_data),
-        checkpoint=f"{RESULTS}/checkpoints/untrained.pt",
+        unpack(backbone_inputs("details")),
+        images=shared("details", "images"),
+        labels=shared("details", "labels"),
     output:
-        database=f"{RESULTS}/features/{{details}}/database.npy",
-        database_header=f"{RESULTS}/features/{{details}}/database.json",
-        queries=f"{RESULTS}/features/{{details}}/queries.npy",
-        queries_header=f"{RESULTS}/features/{{details}}/queries.json",
+        database=f"{SHARED}/details/{{part}}/database.npy",
+        database_header=f"{SHARED}/details/{{part}}/database.json",
+        queries=f"{SHARED}/details/{{part}}/queries.npy",
+        queries_header=f"{SHARED}/details/{{part}}/queries.json",
     log:
-        f"logs/{config['run']}/features_details-{{details}}.log",
+        f"{SHARED_LOGS}/features_details-{{part}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/features_details-{{details}}.tsv"
+        f"{SHARED}/details/{{part}}/benchmarks/features_details-{{part}}.tsv"
     conda:
         ENVIRONMENT
     threads: 4
     resources:
-        mem_mb=4000,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=240,
         gpu=1,
         device=DEVICE,
     params:
-        settings=lambda wildcards: details_protocol(
-            wildcards.details, ("box_scales", "thresholds")
-        ),
+        backbone=trunk("details"),
+        settings=shared_json("details", "protocol"),
         version=versions.FEATURES,
     shell:
-        "python workflow/scripts/features_brueghel.py"
+        "python workflow/scripts/features_details.py"
         " --images {input.images:q}"
         " --labels {input.labels:q}"
         " --settings {params.settings:q}"
-        " --checkpoint {input.checkpoint:q}"
+        " --weights {input.weights:q}"
+        " --backbone {params.backbone:q}"
         " --device {resources.device}"
         " --database {output.database:q}"
         " --queries {output.queries:q}"
@@ -207,13 +207,11 @@ rule predict_details:
     """Every query is scored against a part of the paintings, with a box in each; one job searches one part."""
     input:
         unpack(matcher_inputs),
-        unpack(details_data),
-        database=f"{RESULTS}/features/{{details}}/database.npy",
-        queries=f"{RESULTS}/features/{{details}}/queries.npy",
+        unpack(details_inputs),
     output:
         f"{RESULTS}/{{details}}/{{matcher}}/predictions-{{chunk}}.parquet",
     log:
-        f"logs/{config['run']}/predict_details-{{details}}-{{matcher}}-{{chunk}}.log",
+        f"{LOGS}/predict_details-{{details}}-{{matcher}}-{{chunk}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/predict_details-{{details}}-{{matcher}}-{{chunk}}.tsv"
     conda:
@@ -225,12 +223,12 @@ rule predict_details:
         gpu=1,
         device=DEVICE,
     params:
-        settings=lambda wildcards: details_protocol(wildcards.details, ("thresholds",)),
-        chunks=lambda wildcards: config["benchmarks"][wildcards.details]["chunks"],
+        settings=details_protocol("thresholds"),
+        chunks=setting("benchmarks", "{details}", "chunks"),
         baseline=baseline_flag,
         version=versions.PREDICTIONS,
     shell:
-        "python workflow/scripts/predict_brueghel.py"
+        "python workflow/scripts/predict_details.py"
         " --images {input.images:q}"
         " --labels {input.labels:q}"
         " --database {input.database:q}"
@@ -250,23 +248,23 @@ rule metrics_details:
     input:
         unpack(details_data),
         predictions=lambda wildcards: chunk_predictions(
-            wildcards.details, wildcards.matcher
+            wildcards, wildcards.details, wildcards.matcher
         ),
     output:
         metrics=f"{RESULTS}/{{details}}/{{matcher}}/metrics.json",
         queries=f"{RESULTS}/{{details}}/{{matcher}}/queries.parquet",
     log:
-        f"logs/{config['run']}/metrics_details-{{details}}-{{matcher}}.log",
+        f"{LOGS}/metrics_details-{{details}}-{{matcher}}.log",
     conda:
         ENVIRONMENT
     resources:
         mem_mb=4000,
         runtime=60,
     params:
-        settings=details_settings,
+        settings=details_protocol(),
         version=versions.METRICS,
     shell:
-        "python workflow/scripts/metrics_brueghel.py"
+        "python workflow/scripts/metrics_details.py"
         " --images {input.images:q}"
         " --labels {input.labels:q}"
         " --settings {params.settings:q}"
@@ -283,22 +281,23 @@ rule check_places:
     """The lists, positions and pictures of the data set are checked against each other; where they must be requested
     and are not there, this says so, and nothing else of the run depends on them."""
     input:
-        data=drawn_places,
+        data=lambda wildcards: drawn(shared("places", "folder")(wildcards)),
     output:
-        f"{RESULTS}/{{places}}/inventory.json",
+        f"{SHARED}/places/{{part}}/inventory.json",
     log:
-        f"logs/{config['run']}/check_places-{{places}}.log",
+        f"{SHARED_LOGS}/check_places-{{part}}.log",
     conda:
         ENVIRONMENT
     resources:
         mem_mb=1000,
         runtime=30,
     params:
-        folder=place_folder,
-        files=place_files,
+        benchmark=lambda wildcards: PARTS["places", wildcards.part].title,
+        folder=shared("places", "folder"),
+        files=shared_json("places", "files"),
     shell:
         "python workflow/scripts/check_places.py"
-        " --benchmark {wildcards.places}"
+        " --benchmark {params.benchmark}"
         " --folder {params.folder:q}"
         " --files {params.files:q}"
         " --inventory {output:q}"
@@ -308,34 +307,36 @@ rule check_places:
 rule rank_places:
     """The first ranking is read from the data set's file, or computed from pooled features of the backbone."""
     input:
-        data=drawn_places,
-        inventory=f"{RESULTS}/{{places}}/inventory.json",
-        checkpoint=f"{RESULTS}/checkpoints/untrained.pt",
+        unpack(backbone_inputs("places")),
+        data=lambda wildcards: drawn(shared("places", "folder")(wildcards)),
+        inventory=f"{SHARED}/places/{{part}}/inventory.json",
     output:
-        f"{RESULTS}/{{places}}/ranking.npz",
+        f"{SHARED}/places/{{part}}/ranking.npz",
     log:
-        f"logs/{config['run']}/rank_places-{{places}}.log",
+        f"{SHARED_LOGS}/rank_places-{{part}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/rank_places-{{places}}.tsv"
+        f"{SHARED}/places/{{part}}/benchmarks/rank_places-{{part}}.tsv"
     conda:
         ENVIRONMENT
     threads: 4
     resources:
-        mem_mb=4000,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=240,
         gpu=1,
         device=DEVICE,
     params:
-        folder=place_folder,
-        files=place_files,
-        settings=place_settings,
+        backbone=trunk("places"),
+        folder=shared("places", "folder"),
+        files=shared_json("places", "files"),
+        settings=shared_json("places", "settings"),
         version=versions.PREDICTIONS,
     shell:
         "python workflow/scripts/rank_places.py"
         " --folder {params.folder:q}"
         " --files {params.files:q}"
         " --settings {params.settings:q}"
-        " --checkpoint {input.checkpoint:q}"
+        " --weights {input.weights:q}"
+        " --backbone {params.backbone:q}"
         " --device {resources.device}"
         " --ranking {output:q}"
         " > {log:q} 2>&1"
@@ -344,31 +345,32 @@ rule rank_places:
 rule features_places:
     """The features of the queries, and of every database image that is a candidate of any of them, once."""
     input:
-        data=drawn_places,
-        inventory=f"{RESULTS}/{{places}}/inventory.json",
-        ranking=f"{RESULTS}/{{places}}/ranking.npz",
-        checkpoint=f"{RESULTS}/checkpoints/untrained.pt",
+        unpack(backbone_inputs("places")),
+        data=lambda wildcards: drawn(shared("places", "folder")(wildcards)),
+        inventory=f"{SHARED}/places/{{part}}/inventory.json",
+        ranking=f"{SHARED}/places/{{part}}/ranking.npz",
     output:
-        queries=f"{RESULTS}/features/{{places}}/queries.npy",
-        queries_header=f"{RESULTS}/features/{{places}}/queries.json",
-        candidates=f"{RESULTS}/features/{{places}}/candidates.npy",
-        candidates_header=f"{RESULTS}/features/{{places}}/candidates.json",
+        queries=f"{SHARED}/places/{{part}}/queries.npy",
+        queries_header=f"{SHARED}/places/{{part}}/queries.json",
+        candidates=f"{SHARED}/places/{{part}}/candidates.npy",
+        candidates_header=f"{SHARED}/places/{{part}}/candidates.json",
     log:
-        f"logs/{config['run']}/features_places-{{places}}.log",
+        f"{SHARED_LOGS}/features_places-{{part}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/features_places-{{places}}.tsv"
+        f"{SHARED}/places/{{part}}/benchmarks/features_places-{{part}}.tsv"
     conda:
         ENVIRONMENT
     threads: 4
     resources:
-        mem_mb=4000,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=240,
         gpu=1,
         device=DEVICE,
     params:
-        folder=place_folder,
-        files=place_files,
-        settings=place_settings,
+        backbone=trunk("places"),
+        folder=shared("places", "folder"),
+        files=shared_json("places", "files"),
+        settings=shared_json("places", "settings"),
         version=versions.FEATURES,
     shell:
         "python workflow/scripts/features_places.py"
@@ -376,7 +378,8 @@ rule features_places:
         " --files {params.files:q}"
         " --settings {params.settings:q}"
         " --ranking {input.ranking:q}"
-        " --checkpoint {input.checkpoint:q}"
+        " --weights {input.weights:q}"
+        " --backbone {params.backbone:q}"
         " --device {resources.device}"
         " --queries {output.queries:q}"
         " --candidates {output.candidates:q}"
@@ -387,15 +390,12 @@ rule predict_places:
     """The candidates of a part of the queries are scored; one job takes one part."""
     input:
         unpack(matcher_inputs),
-        data=drawn_places,
-        inventory=f"{RESULTS}/{{places}}/inventory.json",
-        ranking=f"{RESULTS}/{{places}}/ranking.npz",
-        queries=f"{RESULTS}/features/{{places}}/queries.npy",
-        candidates=f"{RESULTS}/features/{{places}}/candidates.npy",
+        unpack(place_data),
+        unpack(place_features),
     output:
         f"{RESULTS}/{{places}}/{{matcher}}/predictions-{{chunk}}.parquet",
     log:
-        f"logs/{config['run']}/predict_places-{{places}}-{{matcher}}-{{chunk}}.log",
+        f"{LOGS}/predict_places-{{places}}-{{matcher}}-{{chunk}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/predict_places-{{places}}-{{matcher}}-{{chunk}}.tsv"
     conda:
@@ -407,10 +407,10 @@ rule predict_places:
         gpu=1,
         device=DEVICE,
     params:
-        folder=place_folder,
-        files=place_files,
-        settings=place_settings,
-        chunks=lambda wildcards: config["benchmarks"][wildcards.places]["chunks"],
+        folder=place_setting("folder"),
+        files=place_setting("files"),
+        settings=place_setting("settings"),
+        chunks=setting("benchmarks", "{places}", "chunks"),
         baseline=baseline_flag,
         version=versions.PREDICTIONS,
     shell:
@@ -433,26 +433,24 @@ rule predict_places:
 rule metrics_places:
     """Recall@N: the share of queries with a database image of their place among the first N, before and after re-ranking."""
     input:
-        data=drawn_places,
-        inventory=f"{RESULTS}/{{places}}/inventory.json",
-        ranking=f"{RESULTS}/{{places}}/ranking.npz",
+        unpack(place_data),
         predictions=lambda wildcards: chunk_predictions(
-            wildcards.places, wildcards.matcher
+            wildcards, wildcards.places, wildcards.matcher
         ),
     output:
         metrics=f"{RESULTS}/{{places}}/{{matcher}}/metrics.json",
         queries=f"{RESULTS}/{{places}}/{{matcher}}/queries.parquet",
     log:
-        f"logs/{config['run']}/metrics_places-{{places}}-{{matcher}}.log",
+        f"{LOGS}/metrics_places-{{places}}-{{matcher}}.log",
     conda:
         ENVIRONMENT
     resources:
         mem_mb=4000,
         runtime=60,
     params:
-        folder=place_folder,
-        files=place_files,
-        settings=place_settings,
+        folder=place_setting("folder"),
+        files=place_setting("files"),
+        settings=place_setting("settings"),
         version=versions.METRICS,
     shell:
         "python workflow/scripts/metrics_places.py"
@@ -472,19 +470,19 @@ rule metrics_places:
 rule join_metrics:
     """The numbers of the trained model stand beside those of the untrained one and of cosine matching."""
     input:
-        trained=lambda wildcards: matcher_metrics(wildcards.benchmark, "trained"),
-        untrained=lambda wildcards: matcher_metrics(wildcards.benchmark, "untrained"),
-        baseline=lambda wildcards: matcher_metrics(wildcards.benchmark, "baseline"),
+        trained=matcher_metrics("trained"),
+        untrained=matcher_metrics("untrained"),
+        baseline=matcher_metrics("baseline"),
     output:
         report(
             f"{RESULTS}/metrics/{{benchmark}}.json",
             caption="../report/metrics.rst",
             category="Results",
             subcategory="Metrics",
-            labels={"benchmark": "{benchmark}"},
+            labels={"run": "{run}", "benchmark": "{benchmark}"},
         ),
     log:
-        f"logs/{config['run']}/join_metrics-{{benchmark}}.log",
+        f"{LOGS}/join_metrics-{{benchmark}}.log",
     conda:
         ENVIRONMENT
     resources:
@@ -513,10 +511,10 @@ rule picture_pairs:
             caption="../report/picture.rst",
             category="Results",
             subcategory="Pictures",
-            labels={"benchmark": "pairs"},
+            labels={"run": "{run}", "benchmark": "pairs"},
         ),
     log:
-        f"logs/{config['run']}/picture_pairs.log",
+        f"{LOGS}/picture_pairs.log",
     conda:
         ENVIRONMENT
     resources:
@@ -538,27 +536,27 @@ rule picture_details:
     """One query of each category with the best results of each matcher."""
     input:
         unpack(details_data),
-        unpack(details_predictions),
+        unpack(predictions_by_matcher("details")),
     output:
         report(
             f"{RESULTS}/pictures/{{details}}.jpg",
             caption="../report/picture.rst",
             category="Results",
             subcategory="Pictures",
-            labels={"benchmark": "{details}"},
+            labels={"run": "{run}", "benchmark": "{details}"},
         ),
     log:
-        f"logs/{config['run']}/picture_details-{{details}}.log",
+        f"{LOGS}/picture_details-{{details}}.log",
     conda:
         ENVIRONMENT
     resources:
         mem_mb=2000,
         runtime=60,
     params:
-        settings=details_settings,
+        settings=details_protocol(),
         version=versions.PICTURES,
     shell:
-        "python workflow/scripts/picture_brueghel.py"
+        "python workflow/scripts/picture_details.py"
         " --images {input.images:q}"
         " --labels {input.labels:q}"
         " --settings {params.settings:q}"
@@ -572,31 +570,27 @@ rule picture_details:
 rule picture_places:
     """Queries with the first ranking's best image and the best one after re-ranking by each matcher."""
     input:
-        data=drawn_places,
-        inventory=f"{RESULTS}/{{places}}/inventory.json",
-        ranking=f"{RESULTS}/{{places}}/ranking.npz",
-        trained=lambda wildcards: chunk_predictions(wildcards.places, "trained"),
-        untrained=lambda wildcards: chunk_predictions(wildcards.places, "untrained"),
-        baseline=lambda wildcards: chunk_predictions(wildcards.places, "baseline"),
+        unpack(place_data),
+        unpack(predictions_by_matcher("places")),
     output:
         report(
             f"{RESULTS}/pictures/{{places}}.jpg",
             caption="../report/picture.rst",
             category="Results",
             subcategory="Pictures",
-            labels={"benchmark": "{places}"},
+            labels={"run": "{run}", "benchmark": "{places}"},
         ),
     log:
-        f"logs/{config['run']}/picture_places-{{places}}.log",
+        f"{LOGS}/picture_places-{{places}}.log",
     conda:
         ENVIRONMENT
     resources:
         mem_mb=2000,
         runtime=60,
     params:
-        folder=place_folder,
-        files=place_files,
-        settings=place_settings,
+        folder=place_setting("folder"),
+        files=place_setting("files"),
+        settings=place_setting("settings"),
         version=versions.PICTURES,
     shell:
         "python workflow/scripts/picture_places.py"

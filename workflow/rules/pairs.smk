@@ -20,110 +20,104 @@ rule pairs_2obj:
         pair_set_files("2obj"),
 
 
-if config["objects"]["source"] == "annotations":
+rule object_table:
+    """The annotations become a table of objects; what is broken, missing, too small or too large is counted and
+    named."""
+    input:
+        annotations=shared("objects", "annotations"),
+        images=shared("objects", "images"),
+    output:
+        table=f"{SHARED}/objects/{{part}}/objects.parquet",
+        problems=report(
+            f"{SHARED}/objects/{{part}}/objects.json",
+            caption="../report/objects.rst",
+            category="Pairs",
+            subcategory="Objects",
+            labels={"objects": "{part}"},
+        ),
+    log:
+        f"{SHARED_LOGS}/object_table-{{part}}.log",
+    benchmark:
+        f"{SHARED}/objects/{{part}}/benchmarks/object_table.tsv"
+    wildcard_constraints:
+        part="annotations-[^/]+",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=60,
+    params:
+        settings=shared_json("objects", "settings"),
+        version=versions.OBJECT_TABLE,
+    shell:
+        "python workflow/scripts/object_table.py"
+        " --annotations {input.annotations:q}"
+        " --images {input.images:q}"
+        " --settings {params.settings:q}"
+        " --table {output.table:q}"
+        " --problems {output.problems:q}"
+        " > {log:q} 2>&1"
 
-    rule object_table:
-        """The annotations become a table of objects; what is broken, missing, too small or too large is counted
-        and named."""
-        input:
-            annotations=lambda wildcards: config["objects"][wildcards.split][
-                "annotations"
-            ],
-            images=lambda wildcards: config["objects"][wildcards.split]["images"],
-        output:
-            table=f"{RESULTS}/objects/{{split}}.parquet",
-            problems=report(
-                f"{RESULTS}/objects/{{split}}.json",
-                caption="../report/objects.rst",
-                category="Pairs",
-                subcategory="Objects",
-            ),
-        log:
-            f"logs/{config['run']}/object_table-{{split}}.log",
-        conda:
-            ENVIRONMENT
-        resources:
-            mem_mb=lambda wildcards, attempt: 4000 * attempt,
-            runtime=60,
-        params:
-            settings=only(
-                config["objects"], "min_area_share", "max_area_share", "max_bad_share"
-            ),
-            version=versions.OBJECT_TABLE,
-        shell:
-            "python workflow/scripts/object_table.py"
-            " --annotations {input.annotations:q}"
-            " --images {input.images:q}"
-            " --settings {params.settings:q}"
-            " --table {output.table:q}"
-            " --problems {output.problems:q}"
-            " > {log:q} 2>&1"
 
-else:
-
-    rule segment_table:
-        """Photos are cut into regions by graph segmentation; those that may be objects, by size, solidity and how
-        much of the border they touch, become the table."""
-        input:
-            images=lambda wildcards: config["objects"][wildcards.split]["images"],
-        output:
-            table=f"{RESULTS}/objects/{{split}}.parquet",
-            problems=report(
-                f"{RESULTS}/objects/{{split}}.json",
-                caption="../report/objects.rst",
-                category="Pairs",
-                subcategory="Objects",
-            ),
-        log:
-            f"logs/{config['run']}/segment_table-{{split}}.log",
-        benchmark:
-            f"{RESULTS}/benchmarks/segment_table-{{split}}.tsv"
-        conda:
-            ENVIRONMENT
-        threads: 8
-        resources:
-            mem_mb=lambda wildcards, attempt: 4000 * attempt,
-            runtime=1440,
-        params:
-            settings=json.dumps(
-                {
-                    **config["objects"]["segments"],
-                    "max_bad_share": config["objects"]["max_bad_share"],
-                }
-            ),
-            version=versions.SEGMENTS,
-        shell:
-            "python workflow/scripts/segment_table.py"
-            " --images {input.images:q}"
-            " --settings {params.settings:q}"
-            " --table {output.table:q}"
-            " --problems {output.problems:q}"
-            " > {log:q} 2>&1"
+rule segment_table:
+    """Photos are cut into regions by graph segmentation; those that may be objects, by size, solidity and how much of
+    the border they touch, become the table."""
+    input:
+        images=shared("objects", "images"),
+    output:
+        table=f"{SHARED}/objects/{{part}}/objects.parquet",
+        problems=report(
+            f"{SHARED}/objects/{{part}}/objects.json",
+            caption="../report/objects.rst",
+            category="Pairs",
+            subcategory="Objects",
+            labels={"objects": "{part}"},
+        ),
+    log:
+        f"{SHARED_LOGS}/segment_table-{{part}}.log",
+    benchmark:
+        f"{SHARED}/objects/{{part}}/benchmarks/segment_table.tsv"
+    wildcard_constraints:
+        part="segments-[^/]+",
+    conda:
+        ENVIRONMENT
+    threads: 8
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=1440,
+    params:
+        settings=shared_json("objects", "settings"),
+        version=versions.SEGMENTS,
+    shell:
+        "python workflow/scripts/segment_table.py"
+        " --images {input.images:q}"
+        " --settings {params.settings:q}"
+        " --table {output.table:q}"
+        " --problems {output.problems:q}"
+        " > {log:q} 2>&1"
 
 
 rule style_statistics:
     """Of every style image the channel means and deviations that restyling needs are computed once."""
     input:
-        **{name: path for name, path in style_inputs().items() if name != "statistics"},
-        folder=config["style"]["folder"],
+        unpack(style_weights),
+        folder=shared("styles", "folder"),
     output:
-        f"{RESULTS}/styles.npz",
+        f"{SHARED}/styles/{{part}}/statistics.npz",
     log:
-        f"logs/{config['run']}/style_statistics.log",
+        f"{SHARED_LOGS}/style_statistics-{{part}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/style_statistics.tsv"
+        f"{SHARED}/styles/{{part}}/benchmarks/style_statistics.tsv"
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=4000,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=120,
-        gpu=1 if config["style"]["method"] == "adain" else 0,
+        gpu=lambda wildcards: int(shared("styles", "method")(wildcards) == "adain"),
         device=DEVICE,
     params:
-        method=config["style"]["method"],
-        weights=lambda wildcards, input: flags(
-            vgg=input.get("vgg"), decoder=input.get("decoder")
-        ),
+        method=shared("styles", "method"),
+        weights=lambda wildcards: flags(**style_weights(wildcards)),
         version=versions.STYLE_STATISTICS,
     shell:
         "python workflow/scripts/style_statistics.py"
@@ -136,41 +130,33 @@ rule style_statistics:
 
 
 rule pair_shard:
-    """Objects are cut out of photos, transformed, Poisson-blended into other photos, and both pictures are
-    restyled; every choice is drawn from the pair's address (seed, kind, index)."""
+    """Objects are cut out of photos, transformed, Poisson-blended into other photos, and both pictures are restyled;
+    every choice is drawn from the pair's address (seed, kind, index)."""
     input:
-        **style_inputs(),
-        table=f"{RESULTS}/objects/{{split}}.parquet",
-        images=lambda wildcards: config["objects"][wildcards.split]["images"],
+        unpack(style_inputs("pairs")),
+        unpack(object_inputs("pairs")),
     output:
-        tar=f"{RESULTS}/pairs/{{split}}/{{kind}}/{{kind}}-{{shard}}.tar",
-        manifest=f"{RESULTS}/pairs/{{split}}/{{kind}}/{{kind}}-{{shard}}.parquet",
+        tar=f"{SHARED}/pairs/{{part}}/{{kind}}-{{shard}}.tar",
+        manifest=f"{SHARED}/pairs/{{part}}/{{kind}}-{{shard}}.parquet",
     log:
-        f"logs/{config['run']}/pair_shard-{{split}}-{{kind}}-{{shard}}.log",
+        f"{SHARED_LOGS}/pair_shard-{{part}}-{{kind}}-{{shard}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/pair_shard-{{split}}-{{kind}}-{{shard}}.tsv"
+        f"{SHARED}/pairs/{{part}}/benchmarks/pair_shard-{{kind}}-{{shard}}.tsv"
     conda:
         ENVIRONMENT
     resources:
         mem_mb=lambda wildcards, attempt: 1500 * attempt,
         runtime=240,
-        gpu=1 if config["style"]["method"] == "adain" else 0,
+        gpu=style_gpus("pairs"),
         device=DEVICE,
     params:
-        settings=without(
-            config["pairs"],
-            "train",
-            "heldout",
-            "pairs_per_shard",
-            "jpeg_quality",
-            "gallery",
-        ),
-        number=lambda wildcards: config["pairs"][wildcards.split][wildcards.kind],
-        per_shard=config["pairs"]["pairs_per_shard"],
-        jpeg_quality=config["pairs"]["jpeg_quality"],
-        max_bad_share=config["objects"]["max_bad_share"],
-        style=style_flags,
-        seed=config["seed"],
+        settings=shared_json("pairs", "settings"),
+        number=shared("pairs", "pairs"),
+        per_shard=shared("pairs", "pairs_per_shard"),
+        jpeg_quality=shared("pairs", "jpeg_quality"),
+        max_bad_share=shared("pairs", "max_bad_share"),
+        style=style_flags("pairs"),
+        seed=shared("pairs", "seed"),
         version=(versions.RECIPE, versions.PAIRS),
     shell:
         "python workflow/scripts/pair_shard.py"
@@ -196,45 +182,25 @@ rule pair_manifest:
     alone. A shard that is lost and made again comes out the same, so neither its absence nor its time is a reason
     to train again; new objects, styles or settings are."""
     input:
-        manifests=lambda wildcards: [
-            ancient(path) for path in shard_manifests(wildcards.split, wildcards.kind)
-        ],
-        table=f"{RESULTS}/objects/{{split}}.parquet",
-        statistics=[
-            path for name, path in style_inputs().items() if name == "statistics"
-        ],
+        unpack(pair_origins),
+        manifests=shard_manifests,
     output:
-        f"{RESULTS}/pairs/{{split}}/{{kind}}/manifest.json",
+        f"{SHARED}/pairs/{{part}}/manifest.json",
     log:
-        f"logs/{config['run']}/pair_manifest-{{split}}-{{kind}}.log",
+        f"{SHARED_LOGS}/pair_manifest-{{part}}.log",
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=1000,
+        mem_mb=lambda wildcards, attempt: 1000 * attempt,
         runtime=60,
     params:
-        shards=lambda wildcards: shards(wildcards.split, wildcards.kind),
-        settings=lambda wildcards: json.dumps(
-            {
-                **{
-                    key: value
-                    for key, value in config["pairs"].items()
-                    if key not in ("train", "heldout", "gallery")
-                },
-                "seed": config["seed"],
-                "style": config["style"]["method"],
-                **(
-                    {"precision": config["style"]["precision"]}
-                    if config["style"]["method"] == "adain"
-                    else {}
-                ),
-                "pairs": config["pairs"][wildcards.split][wildcards.kind],
-            }
-        ),
+        kind=lambda wildcards: PARTS["pairs", wildcards.part].title,
+        shards=shards,
+        settings=pair_set_settings,
         version=(versions.RECIPE, versions.PAIRS),
     shell:
         "python workflow/scripts/pair_manifest.py"
-        " --kind {wildcards.kind}"
+        " --kind {params.kind}"
         " --settings {params.settings:q}"
         " --output {output:q}"
         " {params.shards:q}"
@@ -244,25 +210,25 @@ rule pair_manifest:
 rule gallery:
     """A sample of the set, spread evenly over it, is shown with masks and correspondences."""
     input:
-        manifest=f"{RESULTS}/pairs/{{split}}/{{kind}}/manifest.json",
+        manifest=pair_set_manifest,
     output:
         page=report(
             f"{RESULTS}/galleries/{{split}}-{{kind}}.html",
             caption="../report/gallery.rst",
             category="Pairs",
             subcategory="Galleries",
-            labels={"split": "{split}", "kind": "{kind}"},
+            labels={"run": "{run}", "split": "{split}", "kind": "{kind}"},
         ),
         sheet=f"{RESULTS}/galleries/{{split}}-{{kind}}.jpg",
     log:
-        f"logs/{config['run']}/gallery-{{split}}-{{kind}}.log",
+        f"{LOGS}/gallery-{{split}}-{{kind}}.log",
     conda:
         ENVIRONMENT
     resources:
         mem_mb=1000,
         runtime=30,
     params:
-        pairs=config["pairs"]["gallery"],
+        pairs=setting("pairs", "gallery"),
         version=versions.PICTURES,
     shell:
         "python workflow/scripts/gallery.py"

@@ -4,7 +4,7 @@
 rule summary:
     """The headline numbers of every benchmark stand beside those of both baselines and the published ones."""
     input:
-        metrics_files(REPORTED),
+        reported_metrics,
     output:
         csv=f"{RESULTS}/tables/summary.csv",
         markdown=f"{RESULTS}/tables/summary.md",
@@ -13,16 +13,17 @@ rule summary:
             caption="../report/summary.rst",
             category="Results",
             subcategory="Tables",
+            labels={"run": "{run}", "table": "all benchmarks"},
         ),
     log:
-        f"logs/{config['run']}/summary.log",
+        f"{LOGS}/summary.log",
     conda:
         ENVIRONMENT
     resources:
         mem_mb=500,
         runtime=10,
     params:
-        facts=json.dumps(summary_facts()),
+        facts=summary_facts,
         version=versions.METRICS,
     shell:
         "python workflow/scripts/summary.py"
@@ -37,23 +38,24 @@ rule summary:
 rule plot_history:
     """Losses, accuracies and validations of all trainings, over their steps."""
     input:
-        list(histories().values()),
+        lambda wildcards: list(histories(wildcards).values()),
     output:
         report(
             f"{RESULTS}/plots/history.svg",
             caption="../report/history.rst",
             category="Results",
             subcategory="Curves",
+            labels={"run": "{run}"},
         ),
     log:
-        f"logs/{config['run']}/plot_history.log",
+        f"{LOGS}/plot_history.log",
     conda:
         ENVIRONMENT
     resources:
         mem_mb=1000,
         runtime=10,
     params:
-        histories=json.dumps(histories()),
+        histories=lambda wildcards: json.dumps(histories(wildcards)),
         version=versions.PICTURES,
     shell:
         "python workflow/scripts/plot_history.py"
@@ -65,37 +67,26 @@ rule plot_history:
 rule report_page:
     """Numbers, curves, pictures, and what the data are, on one page that opens anywhere."""
     input:
-        metrics=metrics_files(REPORTED),
-        pictures=[
-            f"{RESULTS}/pictures/{name}.jpg" for name in [*REPORTED, "hard_negatives"]
-        ],
-        objects=[f"{RESULTS}/objects/{split}.json" for split in ("train", "heldout")],
-        pair_sets=[manifests(split) for split in ("train", "heldout")],
-        galleries=expand(
-            f"{RESULTS}/galleries/{{split}}-{{kind}}.html",
-            split=["train", "heldout"],
-            kind=KINDS,
-        ),
-        clusters=CLUSTER_PAGE if "discovery" in REPORTED else [],
+        unpack(report_inputs),
         summary=f"{RESULTS}/tables/summary.html",
         history=f"{RESULTS}/plots/history.svg",
     output:
         f"{RESULTS}/report.html",
     log:
-        f"logs/{config['run']}/report_page.log",
+        f"{LOGS}/report_page.log",
     conda:
         ENVIRONMENT
     resources:
         mem_mb=1000,
         runtime=10,
     params:
-        files=report_files(),
-        config=json.dumps(
-            {key: value for key, value in config.items() if key != "compute"}
+        files=report_flags,
+        config=lambda wildcards: json.dumps(
+            {k: v for k, v in RUNS[wildcards.run].items() if k != "compute"}
         ),
-        title=f"SegSwap: {config['run']}",
-        clusters=lambda wildcards, input: flags(clusters=input.clusters),
-        times=f"{RESULTS}/benchmarks",
+        title="SegSwap: {run}",
+        clusters=lambda wildcards, input: flags(clusters=input.get("clusters")),
+        times=measured_folders,
         version=versions.PICTURES,
     shell:
         "python workflow/scripts/report_page.py"
@@ -107,4 +98,62 @@ rule report_page:
         " --history {input.history:q}"
         " --times {params.times:q}"
         " --output {output:q}"
+        " > {log:q} 2>&1"
+
+
+rule link_shared:
+    """What a run may share with others lies in results/shared; links in the run's folder lead there, and are listed."""
+    output:
+        f"{RESULTS}/shared.json",
+    log:
+        f"{LOGS}/link_shared.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        folder=RESULTS,
+        links=lambda wildcards: json.dumps(sharing.links(RUNS[wildcards.run])),
+    shell:
+        "python workflow/scripts/link_shared.py"
+        " --run-folder {params.folder:q}"
+        " --links {params.links:q}"
+        " --record {output:q}"
+        " > {log:q} 2>&1"
+
+
+rule compare_runs:
+    """The runs of a study stand side by side: what each changes, and what comes of it."""
+    input:
+        [path for run in RUNS for path in run_metrics(run).values()],
+    output:
+        csv=f"results/{STUDY}/tables/comparison.csv",
+        markdown=f"results/{STUDY}/tables/comparison.md",
+        html=report(
+            f"results/{STUDY}/tables/comparison.html",
+            caption="../report/comparison.rst",
+            category="Results",
+            subcategory="Tables",
+            labels={"run": STUDY, "table": "all runs"},
+        ),
+    log:
+        f"logs/{STUDY}/compare_runs.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        metrics=json.dumps({run: run_metrics(run) for run in RUNS}),
+        changes=json.dumps(run_changes()),
+        version=versions.METRICS,
+    shell:
+        "python workflow/scripts/compare_runs.py"
+        " --metrics {params.metrics:q}"
+        " --changes {params.changes:q}"
+        " --csv {output.csv:q}"
+        " --markdown {output.markdown:q}"
+        " --html {output.html:q}"
         " > {log:q} 2>&1"

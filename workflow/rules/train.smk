@@ -5,11 +5,29 @@
 rule models:
     """Both stages trained, and the baselines to compare with."""
     input:
-        f"{RESULTS}/checkpoints/untrained.pt",
-        f"{RESULTS}/checkpoints/stage1.pt",
-        f"{RESULTS}/checkpoints/stage2.pt",
-        f"{RESULTS}/pictures/hard_negatives.jpg",
-        f"{RESULTS}/baseline.json",
+        expand(
+            [
+                f"{RESULTS}/checkpoints/untrained.pt",
+                f"{RESULTS}/checkpoints/stage1.pt",
+                f"{RESULTS}/checkpoints/stage2.pt",
+                f"{RESULTS}/pictures/hard_negatives.jpg",
+                f"{RESULTS}/baseline.json",
+                f"{RESULTS}/shared.json",
+            ],
+            run=RUNS,
+        ),
+
+
+rule train_stage1:
+    """The models of the first stage, of all runs; the rule that trains one is `stage1`."""
+    input:
+        expand(f"{RESULTS}/checkpoints/stage1.pt", run=RUNS),
+
+
+rule train_stage2:
+    """The models of both stages, of all runs; the rule that trains one on hard negatives is `stage2`."""
+    input:
+        expand(f"{RESULTS}/checkpoints/stage2.pt", run=RUNS),
 
 
 rule pretrain_backbone:
@@ -17,35 +35,33 @@ rule pretrain_backbone:
     picture against its true position in the other, all other cells as negatives (InfoNCE).
     """
     input:
-        manifests=manifests("train"),
+        manifests=pretraining_pairs,
     output:
-        weights=f"{RESULTS}/checkpoints/backbone.pt",
-        history=f"{RESULTS}/history/pretrain.csv",
+        weights=f"{SHARED}/backbones/{{part}}/backbone.pt",
+        history=f"{SHARED}/backbones/{{part}}/history.csv",
     log:
-        f"logs/{config['run']}/pretrain_backbone.log",
+        f"{SHARED_LOGS}/pretrain_backbone-{{part}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/pretrain_backbone.tsv"
+        f"{SHARED}/backbones/{{part}}/benchmarks/pretrain_backbone.tsv"
     conda:
         ENVIRONMENT
     threads: 8
     resources:
-        mem_mb=4000,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=720,
         gpu=1,
         compute=COMPUTE,
     params:
-        backbone=only(config["backbone"], "architecture", "width", "projection"),
-        settings=json.dumps(config["backbone"]["pretrain"]),
-        stylise=config["train"]["batch"]["stylise_probability"],
-        seed=config["seed"],
-        state=f"{RESULTS}/state/pretrain",
+        backbone=shared_json("backbones", "trunk"),
+        settings=shared_json("backbones", "pretrain"),
+        seed=shared("backbones", "seed"),
+        state=f"{SHARED}/backbones/{{part}}/state",
         version=versions.PRETRAINING,
     shell:
         "python workflow/scripts/pretrain_backbone.py"
         " --manifests {input.manifests:q}"
         " --backbone {params.backbone:q}"
         " --settings {params.settings:q}"
-        " --stylise {params.stylise}"
         " --compute {resources.compute:q}"
         " --seed {params.seed}"
         " --state {params.state:q}"
@@ -58,20 +74,20 @@ rule untrained_model:
     """The frozen backbone and a transformer with random weights: where training starts, and the baseline
     that shows what training gives."""
     input:
-        weights=backbone_weights(),
+        weights=run_trunk_weights,
     output:
         f"{RESULTS}/checkpoints/untrained.pt",
     log:
-        f"logs/{config['run']}/untrained_model.log",
+        f"{LOGS}/untrained_model.log",
     conda:
         ENVIRONMENT
     resources:
         mem_mb=2000,
         runtime=10,
     params:
-        backbone=only(config["backbone"], "architecture", "width", "projection"),
-        transformer=json.dumps(config["transformer"]),
-        seed=config["seed"],
+        backbone=run_trunk,
+        transformer=section("transformer"),
+        seed=setting("seed"),
         version=versions.TRAINING,
     shell:
         "python workflow/scripts/untrained_model.py"
@@ -88,45 +104,47 @@ rule pair_features:
     training reads them from the store, else of those that calibration and validation need.
     """
     input:
-        manifest=f"{RESULTS}/pairs/{{split}}/{{kind}}/manifest.json",
-        checkpoint=f"{RESULTS}/checkpoints/untrained.pt",
+        unpack(backbone_inputs("pair_features")),
+        manifest=lambda wildcards: f"{SHARED}/pairs/{shared('pair_features', 'pairs')(wildcards)}/manifest.json",
     output:
-        store=f"{RESULTS}/features/pairs/{{split}}-{{kind}}.npy",
-        header=f"{RESULTS}/features/pairs/{{split}}-{{kind}}.json",
+        store=f"{SHARED}/pair_features/{{part}}/features.npy",
+        header=f"{SHARED}/pair_features/{{part}}/features.json",
     log:
-        f"logs/{config['run']}/pair_features-{{split}}-{{kind}}.log",
+        f"{SHARED_LOGS}/pair_features-{{part}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/pair_features-{{split}}-{{kind}}.tsv"
+        f"{SHARED}/pair_features/{{part}}/benchmarks/pair_features-{{part}}.tsv"
     conda:
         ENVIRONMENT
     threads: 4
     resources:
-        mem_mb=4000,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=240,
         gpu=1,
         device=DEVICE,
     params:
-        limit=lambda wildcards: flags(limit=features_limit(wildcards.split)),
+        backbone=trunk("pair_features"),
+        limit=lambda wildcards: flags(limit=shared("pair_features", "limit")(wildcards)),
         version=versions.FEATURES,
     shell:
         "python workflow/scripts/pair_features.py"
         " --manifest {input.manifest:q}"
-        " --checkpoint {input.checkpoint:q}"
+        " --weights {input.weights:q}"
+        " --backbone {params.backbone:q}"
         " {params.limit}"
         " --device {resources.device}"
         " --store {output.store:q}"
         " > {log:q} 2>&1"
 
 
-rule train_stage1:
+rule stage1:
     """The transformer learns masks and correspondences from positive pairs and from negatives within the
     batch; after each epoch it is validated on held-out pairs and the best model is kept.
     """
     input:
-        **brueghel_selection("stage1"),
+        unpack(brueghel_selection("stage1")),
         initial=f"{RESULTS}/checkpoints/untrained.pt",
         manifests=manifests("train"),
-        features=pair_features("train") if config["train"]["store_features"] else [],
+        features=stored_features,
         heldout=manifests("heldout"),
         heldout_features=pair_features("heldout"),
     output:
@@ -134,28 +152,28 @@ rule train_stage1:
         last=f"{RESULTS}/checkpoints/stage1-last.pt",
         history=f"{RESULTS}/history/stage1.csv",
     log:
-        f"logs/{config['run']}/train_stage1.log",
+        f"{LOGS}/stage1.log",
     benchmark:
-        f"{RESULTS}/benchmarks/train_stage1.tsv"
+        f"{RESULTS}/benchmarks/stage1.tsv"
     conda:
         ENVIRONMENT
     threads: 8
     resources:
         mem_mb=8000,
         runtime=10080,
-        gpu=config["train"]["processes"],
+        gpu=setting("train", "processes"),
         compute=COMPUTE,
     params:
-        launcher=launcher(),
+        launcher=launcher,
         brueghel=brueghel_flags("stage1"),
-        numerics=json.dumps(config["train"]["numerics"]),
+        numerics=section("train", "numerics"),
         board=f"{RESULTS}/tensorboard/stage1",
-        stage=json.dumps(config["train"]["stage1"]),
-        batch=json.dumps(config["train"]["batch"]),
-        loss=json.dumps(config["train"]["loss"]),
-        validation_pairs=config["train"]["validation_pairs"],
-        protocol=config["protocol"],
-        seed=config["seed"],
+        stage=section("train", "stage1"),
+        batch=section("train", "batch"),
+        loss=section("train", "loss"),
+        validation_pairs=setting("train", "validation_pairs"),
+        protocol=setting("protocol"),
+        seed=setting("seed"),
         state=f"{RESULTS}/state/stage1",
         version=versions.TRAINING,
     shell:
@@ -182,15 +200,15 @@ rule train_stage1:
         " >> {log:q} 2>&1"
 
 
-rule train_stage2:
+rule stage2:
     """Training goes on with hard negatives: before each epoch the pairs of a pool of unrelated pictures are
     scored, and those that the model takes for related join the batches with empty targets.
     """
     input:
-        **brueghel_selection("stage2"),
+        unpack(brueghel_selection("stage2")),
         initial=f"{RESULTS}/checkpoints/stage1.pt",
         manifests=manifests("train"),
-        features=pair_features("train") if config["train"]["store_features"] else [],
+        features=stored_features,
         heldout=manifests("heldout"),
         heldout_features=pair_features("heldout"),
     output:
@@ -199,29 +217,29 @@ rule train_stage2:
         history=f"{RESULTS}/history/stage2.csv",
         pools=f"{RESULTS}/history/stage2-pools.parquet",
     log:
-        f"logs/{config['run']}/train_stage2.log",
+        f"{LOGS}/stage2.log",
     benchmark:
-        f"{RESULTS}/benchmarks/train_stage2.tsv"
+        f"{RESULTS}/benchmarks/stage2.tsv"
     conda:
         ENVIRONMENT
     threads: 8
     resources:
         mem_mb=8000,
         runtime=10080,
-        gpu=config["train"]["processes"],
+        gpu=setting("train", "processes"),
         compute=COMPUTE,
     params:
-        launcher=launcher(),
+        launcher=launcher,
         brueghel=brueghel_flags("stage2"),
-        numerics=json.dumps(config["train"]["numerics"]),
+        numerics=section("train", "numerics"),
         board=f"{RESULTS}/tensorboard/stage2",
-        stage=stage2_settings(),
-        batch=json.dumps(config["train"]["batch"]),
-        mining=json.dumps(config["train"]["stage2"]["mining"]),
-        loss=json.dumps(config["train"]["loss"]),
-        validation_pairs=config["train"]["validation_pairs"],
-        protocol=config["protocol"],
-        seed=config["seed"],
+        stage=stage2_settings,
+        batch=section("train", "batch"),
+        mining=section("train", "stage2", "mining"),
+        loss=section("train", "loss"),
+        validation_pairs=setting("train", "validation_pairs"),
+        protocol=setting("protocol"),
+        seed=setting("seed"),
         state=f"{RESULTS}/state/stage2",
         version=versions.TRAINING,
     shell:
@@ -262,7 +280,7 @@ rule picture_hard_negatives:
             category="Pictures",
         ),
     log:
-        f"logs/{config['run']}/picture_hard_negatives.log",
+        f"{LOGS}/picture_hard_negatives.log",
     conda:
         ENVIRONMENT
     resources:
@@ -288,7 +306,7 @@ rule calibrate_baseline:
     output:
         f"{RESULTS}/baseline.json",
     log:
-        f"logs/{config['run']}/calibrate_baseline.log",
+        f"{LOGS}/calibrate_baseline.log",
     conda:
         ENVIRONMENT
     resources:
@@ -296,7 +314,7 @@ rule calibrate_baseline:
         runtime=60,
         device=DEVICE,
     params:
-        pairs=config["train"]["validation_pairs"],
+        pairs=setting("train", "validation_pairs"),
         version=versions.METRICS,
     shell:
         "python workflow/scripts/calibrate_baseline.py"

@@ -8,8 +8,9 @@ from segswap.device import pick_device
 from segswap.discovery.candidates import all_pairs, candidate_pairs, window_descriptors, write_pairs
 from segswap.discovery.collection import read_collection
 from segswap.matching.features import FeatureStore
-from segswap.models.checkpoint import load_checkpoint
-from segswap.program import run
+from segswap.models.backbone import BackboneSettings
+from segswap.models.checkpoint import load_backbone
+from segswap.program import run, settings
 
 
 def main() -> None:
@@ -17,7 +18,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--collection", required=True, help="list of the images")
     parser.add_argument("--features", required=True, help="feature store of the collection")
-    parser.add_argument("--checkpoint", required=True, help="holds the backbone that the features are of")
+    parser.add_argument("--weights", required=True, help="of the backbone that the features are of")
+    parser.add_argument("--backbone", type=settings(BackboneSettings), required=True, help="its architecture, as JSON")
     parser.add_argument("--candidates", type=int, required=True, help="for each image, the most alike ones; 0: all")
     parser.add_argument("--windows", type=int, required=True, help="along a side, by which images are compared")
     parser.add_argument("--device", default="auto")
@@ -27,8 +29,8 @@ def main() -> None:
     if args.candidates == 0:
         pairs = all_pairs(count)
     else:
-        model, _ = load_checkpoint(args.checkpoint)
-        descriptors = window_descriptors(FeatureStore(args.features, model.backbone), count, args.windows)
+        backbone = load_backbone(args.weights, args.backbone)
+        descriptors = window_descriptors(FeatureStore(args.features, backbone), count, args.windows)
         pairs = candidate_pairs(descriptors.to(pick_device(args.device)), args.candidates)
     print(f"{len(pairs)} of {count * (count - 1) // 2} image pairs")
     write_pairs(args.pairs, pairs)

@@ -17,7 +17,6 @@ def main() -> None:
     parser.add_argument("--manifests", type=Path, nargs=2, required=True, help="one- and two-object training sets")
     parser.add_argument("--backbone", type=settings(BackboneSettings), required=True, help="as JSON")
     parser.add_argument("--settings", type=settings(PretrainSettings), required=True, help="as JSON")
-    parser.add_argument("--stylise", type=float, required=True, help="chance of a restyled picture")
     parser.add_argument("--compute", type=settings(RunSettings), required=True, help="section compute, as JSON")
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--state", required=True, help="folder of the rolling state")
@@ -31,7 +30,6 @@ def main() -> None:
         args.state,
         args.backbone,
         args.settings,
-        args.stylise,
         args.compute,
         args.seed,
     )

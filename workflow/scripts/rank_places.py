@@ -7,7 +7,8 @@ import argparse
 from segswap.benchmarks import place_data, places
 from segswap.benchmarks.places_matching import first_ranking
 from segswap.device import pick_device
-from segswap.models.checkpoint import load_checkpoint
+from segswap.models.backbone import BackboneSettings
+from segswap.models.checkpoint import load_backbone
 from segswap.program import run, settings
 
 
@@ -17,14 +18,15 @@ def main() -> None:
     parser.add_argument("--folder", required=True)
     parser.add_argument("--files", type=settings(place_data.PlaceFiles), required=True, help="as JSON")
     parser.add_argument("--settings", type=settings(places.PlaceSettings), required=True, help="as JSON")
-    parser.add_argument("--checkpoint", required=True, help="holds the backbone")
+    parser.add_argument("--weights", required=True, help="of the backbone")
+    parser.add_argument("--backbone", type=settings(BackboneSettings), required=True, help="its architecture, as JSON")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--ranking", required=True, help="ranking and candidates to write (npz)")
     args = parser.parse_args()
     dataset = place_data.load(args.folder, args.files)
     device = pick_device(args.device)
-    model, _ = load_checkpoint(args.checkpoint, device)
-    ranking, origin = first_ranking(dataset, args.settings, model.backbone, device)
+    backbone = load_backbone(args.weights, args.backbone, device)
+    ranking, origin = first_ranking(dataset, args.settings, backbone, device)
     print(f"first ranking: {origin}", flush=True)
     places.write_ranking(args.ranking, ranking, places.pick_candidates(ranking, args.settings), origin)
 

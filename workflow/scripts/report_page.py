@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("--summary", required=True, help="summary table (HTML)")
     parser.add_argument("--history", required=True, help="curves (SVG)")
     parser.add_argument("--clusters", help="page of the clusters of discovery (HTML)")
-    parser.add_argument("--times", required=True, help="folder of the jobs' times (TSV)")
+    parser.add_argument("--times", nargs="+", required=True, help="folders of the jobs' times (TSV)")
     parser.add_argument("--output", required=True, help="page to write")
     args = parser.parse_args()
     write_page(
@@ -34,7 +34,7 @@ def main() -> None:
         pair_sets=args.pair_sets,
         galleries=args.galleries,
         clusters=args.clusters,
-        seconds=read_times(args.times),
+        seconds=read_times(*args.times),
     )
 
 

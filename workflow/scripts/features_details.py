@@ -7,7 +7,8 @@ import argparse
 from segswap.benchmarks import brueghel
 from segswap.device import pick_device
 from segswap.matching.features import extract_features
-from segswap.models.checkpoint import load_checkpoint
+from segswap.models.backbone import BackboneSettings
+from segswap.models.checkpoint import load_backbone
 from segswap.program import run, settings
 
 
@@ -17,17 +18,18 @@ def main() -> None:
     parser.add_argument("--images", required=True, help="folder of the paintings")
     parser.add_argument("--labels", required=True)
     parser.add_argument("--settings", type=settings(brueghel.BrueghelSettings), required=True, help="as JSON")
-    parser.add_argument("--checkpoint", required=True, help="holds the backbone")
+    parser.add_argument("--weights", required=True, help="of the backbone")
+    parser.add_argument("--backbone", type=settings(BackboneSettings), required=True, help="its architecture, as JSON")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--database", required=True, help="feature store of the paintings to write")
     parser.add_argument("--queries", required=True, help="feature store of the queries to write")
     args = parser.parse_args()
     dataset = brueghel.load(args.images, args.labels)
-    model, _ = load_checkpoint(args.checkpoint, pick_device(args.device))
+    backbone = load_backbone(args.weights, args.backbone, pick_device(args.device))
     size = (args.settings.image_size,) * 2
     loaders = brueghel.query_loaders(dataset, args.settings)
-    extract_features(dataset.images, brueghel.image_loaders(dataset), model.backbone, size, args.database)
-    extract_features(brueghel.query_names(dataset), loaders, model.backbone, size, args.queries)
+    extract_features(dataset.images, brueghel.image_loaders(dataset), backbone, size, args.database)
+    extract_features(brueghel.query_names(dataset), loaders, backbone, size, args.queries)
 
 
 if __name__ == "__main__":

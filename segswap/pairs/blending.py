@@ -1,0 +1,31 @@
+"""How an object is put into a picture: Poisson blending as published, or cut and paste, for comparison."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from segswap.geometry import mask_box
+from segswap.pairs.poisson import TooThin, poisson_blend
+
+
+def paste(source: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Put the masked part of ``source`` over ``target``, at the same place.
+
+    Args:
+        source, target: RGB uint8 (H, W, 3).
+        mask: bool (H, W).
+
+    Returns:
+        RGB uint8 (H, W, 3), a new array.
+
+    Raises:
+        TooThin: for the masks that cannot be Poisson-blended, so that both ways make the same pairs.
+    """
+    x1, y1, x2, y2 = mask_box(mask)
+    if min(x2 - x1, y2 - y1) < 3:
+        raise TooThin("a mask must be at least three pixels wide and high")
+    return np.where(mask[..., None], source, target)
+
+
+BLENDINGS = {"poisson": poisson_blend, "paste": paste}
+"""Ways of blending by name; arguments and errors as in ``poisson_blend``."""

@@ -1,0 +1,600 @@
+# Functions that give rules their files and settings: of the parts that runs may share, of runs, of targets.
+
+
+# Shared parts
+
+
+def shard_files(part):
+    """Return the tar files of a pair set, in order."""
+    settings = part.settings
+    number = -(-settings["pairs"] // settings["pairs_per_shard"])
+    return [f"{part.folder}/{part.title}-{shard:06d}.tar" for shard in range(number)]
+
+
+def shards(wildcards):
+    """Return the tar files of a pair set, in order."""
+    return shard_files(PARTS["pairs", wildcards.part])
+
+
+def shard_manifests(wildcards):
+    """Return the Parquet manifests of a pair set's shards, in order."""
+    tars = shards(wildcards)
+    return [ancient(tar.removesuffix(".tar") + ".parquet") for tar in tars]
+
+
+def style_weights(wildcards):
+    """Return the weights that statistics of style images are computed with: AdaIN's, or none."""
+    styles = PARTS["styles", wildcards.part].settings
+    return {name: styles[name] for name in ("vgg", "decoder") if name in styles}
+
+
+def style_inputs(stage):
+    """Return a function that gives what restyling a part needs: statistics of styles, and AdaIN's weights."""
+
+    def files(wildcards):
+        styles = PARTS["styles", shared(stage, "styles")(wildcards)]
+        if styles.settings["method"] == "none":
+            return {}
+        weights = {
+            name: styles.settings[name]
+            for name in ("vgg", "decoder")
+            if name in styles.settings
+        }
+        return {"statistics": f"{styles.folder}/statistics.npz", **weights}
+
+    return files
+
+
+def pair_origins(wildcards):
+    """Return what a pair set is made from, but for the photos: the object table and the statistics of styles."""
+    styles = style_inputs("pairs")(wildcards)
+    return {
+        "table": object_inputs("pairs")(wildcards)["table"],
+        **{name: path for name, path in styles.items() if name == "statistics"},
+    }
+
+
+def pair_set_settings(wildcards):
+    """Return what a pair set's manifest says of its making, flat, as JSON."""
+    settings = dict(PARTS["pairs", wildcards.part].settings)
+    style = PARTS["styles", settings["styles"]].settings["method"]
+    return json.dumps({**settings.pop("settings"), **settings, "style": style})
+
+
+def style_flags(stage):
+    """Return a function that gives the flags of a restyling program."""
+
+    def given(wildcards, input):
+        styles = PARTS["styles", shared(stage, "styles")(wildcards)]
+        files = {name: input.get(name) for name in ("statistics", "vgg", "decoder")}
+        return flags(
+            style=styles.settings["method"],
+            precision=PARTS[stage, wildcards.part].settings.get("precision"),
+            **files,
+        )
+
+    return given
+
+
+def style_gpus(stage):
+    """Return a function that gives the GPUs of a restyling job: AdaIN is a network, colour statistics are none."""
+    return lambda wildcards: int(
+        shared(stage, "styles")(wildcards).startswith("adain-")
+    )
+
+
+def object_inputs(stage):
+    """Return a function that gives the object table and the photos that a part is cut from."""
+    return lambda wildcards: {
+        "table": f"{SHARED}/objects/{shared(stage, 'objects')(wildcards)}/objects.parquet",
+        "images": shared(stage, "images")(wildcards),
+    }
+
+
+def trunk_weights(part):
+    """Return the file of a backbone's weights."""
+    return part.settings.get("weights", f"{part.folder}/backbone.pt")
+
+
+def backbone_inputs(stage):
+    """Return a function that gives the weights of the backbone that a part is computed with."""
+    return lambda wildcards: {
+        "weights": trunk_weights(
+            PARTS["backbones", shared(stage, "backbone")(wildcards)]
+        )
+    }
+
+
+def trunk(stage):
+    """Return a function that gives the architecture of the backbone that a part is computed with, as JSON."""
+    return lambda wildcards: json.dumps(
+        PARTS["backbones", shared(stage, "backbone")(wildcards)].settings["trunk"]
+    )
+
+
+def drawn(folder):
+    """Return a folder of data where the workflow draws it; others must be there."""
+    return [folder] if folder.startswith(f"{DEMO}/") else []
+
+
+# Runs
+
+
+def pair_set_manifest(wildcards):
+    """Return the manifest of a run's pair set."""
+    run = RUNS[wildcards.run]
+    return f"{sharing.pairs(run, wildcards.split, wildcards.kind).folder}/manifest.json"
+
+
+def manifests(split):
+    """Return a function that gives the manifests of a split's one- and two-object sets."""
+    return lambda wildcards: [
+        f"{sharing.pairs(RUNS[wildcards.run], split, kind).folder}/manifest.json"
+        for kind in KINDS
+    ]
+
+
+def pair_features(split):
+    """Return a function that gives the feature stores of a split's one- and two-object sets."""
+    return lambda wildcards: [
+        f"{sharing.pair_features(RUNS[wildcards.run], split, kind).folder}/features.npy"
+        for kind in KINDS
+    ]
+
+
+def pretraining_pairs(wildcards):
+    """Return the manifests of the pair sets that a backbone is trained on."""
+    names = shared("backbones", "pairs")(wildcards)
+    return [f"{SHARED}/pairs/{name}/manifest.json" for name in names]
+
+
+def run_trunk_weights(wildcards):
+    """Return the file of the weights of a run's backbone."""
+    return trunk_weights(sharing.backbone(RUNS[wildcards.run]))
+
+
+def run_trunk(wildcards):
+    """Return the architecture of a run's backbone, as JSON."""
+    return json.dumps(sharing.backbone(RUNS[wildcards.run]).settings["trunk"])
+
+
+def stored_features(wildcards):
+    """Return the feature stores that training reads; none where it computes features in each step."""
+    stored = RUNS[wildcards.run]["train"]["store_features"]
+    return pair_features("train")(wildcards) if stored else []
+
+
+def histories(wildcards):
+    """Return the training histories of a run, by name."""
+    backbone = sharing.backbone(RUNS[wildcards.run])
+    pretrained = "pretrain" in backbone.settings
+    return {
+        **({"pretraining": f"{backbone.folder}/history.csv"} if pretrained else {}),
+        "stage 1": f"results/{wildcards.run}/history/stage1.csv",
+        "stage 2": f"results/{wildcards.run}/history/stage2.csv",
+    }
+
+
+def launcher(wildcards):
+    """Return what starts a training: Python, or torchrun, which starts several processes of it."""
+    processes = RUNS[wildcards.run]["train"]["processes"]
+    if processes == 1:
+        return "python"
+    return f"python -m torch.distributed.run --standalone --nproc-per-node {processes}"
+
+
+def details_inputs(wildcards):
+    """Return the paintings and the labels of a benchmark of details, and the features of both."""
+    run = RUNS[wildcards.run]
+    folder = sharing.details_features(run, wildcards.details).folder
+    return {
+        **sharing.details_data(run, wildcards.details),
+        "database": f"{folder}/database.npy",
+        "queries": f"{folder}/queries.npy",
+    }
+
+
+def details_data(wildcards):
+    """Return the paintings and the labels of a benchmark of details."""
+    return sharing.details_data(RUNS[wildcards.run], wildcards.details)
+
+
+def details_protocol(*unread):
+    """Return a function that gives the protocol of a benchmark of details as JSON, less lists that are not read."""
+    return lambda wildcards: json.dumps(
+        sharing.details_protocol(RUNS[wildcards.run], wildcards.details, unread)
+    )
+
+
+def brueghel_selection(stage):
+    """Return a function that gives what a stage reads whose best model is chosen on Brueghel, by name."""
+
+    def files(wildcards):
+        run = RUNS[wildcards.run]
+        if run["train"][stage]["select"] != "brueghel_map":
+            return {}
+        folder = sharing.details_features(run, "brueghel").folder
+        validation = run["benchmarks"]["brueghel"]["validation"]
+        read = {
+            **sharing.details_data(run, "brueghel"),
+            "database": f"{folder}/database.npy",
+            "queries": f"{folder}/queries.npy",
+            **({"validation": validation} if validation else {}),
+        }
+        return {f"brueghel_{name}": path for name, path in read.items()}
+
+    return files
+
+
+def brueghel_flags(stage):
+    """Return a function that gives the flags that make a stage validate on Brueghel too."""
+
+    def given(wildcards):
+        files = {
+            name.removeprefix("brueghel_"): path
+            for name, path in brueghel_selection(stage)(wildcards).items()
+        }
+        if not files:
+            return ""
+        named = json.dumps({"validation": None, **files})
+        protocol = sharing.details_protocol(
+            RUNS[wildcards.run], "brueghel", ("box_scales", "thresholds")
+        )
+        return f"--brueghel {shlex.quote(named)} --brueghel-settings {shlex.quote(json.dumps(protocol))}"
+
+    return given
+
+
+def stage2_settings(wildcards):
+    """Return the schedule of stage 2: an epoch has at most ``mining.max_steps`` steps."""
+    stage = RUNS[wildcards.run]["train"]["stage2"]
+    schedule = {key: value for key, value in stage.items() if key != "mining"}
+    return json.dumps({**schedule, "steps_per_epoch": stage["mining"]["max_steps"]})
+
+
+def matcher_inputs(wildcards):
+    """Return the files of a matcher: its checkpoint, and the threshold of the cosine baseline."""
+    stage = "stage2" if wildcards.matcher == "trained" else "untrained"
+    folder = f"results/{wildcards.run}"
+    baseline = (
+        {"baseline": f"{folder}/baseline.json"}
+        if wildcards.matcher == "baseline"
+        else {}
+    )
+    return {"checkpoint": f"{folder}/checkpoints/{stage}.pt", **baseline}
+
+
+def baseline_flag(wildcards, input):
+    """Return the flag that makes a program match by cosine, where the matcher is the baseline."""
+    return flags(baseline=input.get("baseline"))
+
+
+def chunk_predictions(wildcards, benchmark, matcher):
+    """Return the prediction files of all chunks of a benchmark, in order."""
+    chunks = RUNS[wildcards.run]["benchmarks"][benchmark]["chunks"]
+    return [
+        f"results/{wildcards.run}/{benchmark}/{matcher}/predictions-{chunk}.parquet"
+        for chunk in range(chunks)
+    ]
+
+
+def predictions_by_matcher(benchmark):
+    """Return a function that gives the predictions of a benchmark by matcher; ``benchmark`` names a wildcard."""
+    return lambda wildcards: {
+        matcher: chunk_predictions(wildcards, wildcards.get(benchmark), matcher)
+        for matcher in MATCHERS
+    }
+
+
+def matcher_metrics(matcher):
+    """Return a function that gives the metrics of one matcher on a benchmark."""
+
+    def path(wildcards):
+        pairs = wildcards.benchmark == "pairs"
+        folder = "pairs_benchmark" if pairs else wildcards.benchmark
+        return f"results/{wildcards.run}/{folder}/{matcher}/metrics.json"
+
+    return path
+
+
+def place_data(wildcards):
+    """Return what every stage of a place recognition benchmark reads: data where it is drawn, inventory, ranking."""
+    part = sharing.places(RUNS[wildcards.run], wildcards.places)
+    return {
+        "data": drawn(part.settings["folder"]),
+        "inventory": f"{part.folder}/inventory.json",
+        "ranking": f"{part.folder}/ranking.npz",
+    }
+
+
+def place_features(wildcards):
+    """Return the features of the queries and candidates of a place recognition benchmark."""
+    folder = sharing.places(RUNS[wildcards.run], wildcards.places).folder
+    return {
+        "queries": f"{folder}/queries.npy",
+        "candidates": f"{folder}/candidates.npy",
+    }
+
+
+def place_setting(key):
+    """Return a function that gives what decides the ranking of a place recognition benchmark."""
+
+    def value(wildcards):
+        found = sharing.places(RUNS[wildcards.run], wildcards.places).settings[key]
+        return found if isinstance(found, str) else json.dumps(found)
+
+    return value
+
+
+def collection_images(task=None, collection=None):
+    """Return a function that gives the list of a collection's images; what is not given is a wildcard."""
+
+    def path(wildcards):
+        part = sharing.collection_features(
+            RUNS[wildcards.run],
+            task or wildcards.task,
+            collection or wildcards.collection,
+        )
+        return f"{part.folder}/images.json"
+
+    return path
+
+
+def collection_features(wildcards):
+    """Return the features of a collection's images."""
+    part = sharing.collection_features(
+        RUNS[wildcards.run], wildcards.task, wildcards.collection
+    )
+    return f"{part.folder}/features.npy"
+
+
+def collection_data(wildcards):
+    """Return the images of a collection: a class of Internet, or Brueghel's paintings with their labels."""
+    read = PARTS["collections", wildcards.part].settings
+    return {name: read[name] for name in ("folder", "labels") if name in read}
+
+
+def collection_flags(wildcards, input):
+    """Return the flags that say which ground truth of a collection is checked."""
+    read = PARTS["collections", wildcards.part].settings
+    return flags(**{"class-name": read.get("class"), "labels": input.get("labels")})
+
+
+def collection_settings(*keys):
+    """Return a function that gives some keys of a collection's section, and the protocol, as JSON."""
+
+    def values(wildcards):
+        run = RUNS[wildcards.run]
+        named = {key: run["benchmarks"][wildcards.task][key] for key in keys}
+        return json.dumps({**named, "protocol": run["protocol"]})
+
+    return values
+
+
+def collection_predictions(wildcards):
+    """Return the predictions of all chunks of a collection's pairs, in order."""
+    chunks = RUNS[wildcards.run]["benchmarks"][wildcards.task]["chunks"]
+    folder = f"results/{wildcards.run}/{wildcards.task}/{wildcards.matcher}"
+    return [
+        f"{folder}/{wildcards.collection}-predictions-{chunk}.npz"
+        for chunk in range(chunks)
+    ]
+
+
+def graph_settings(wildcards):
+    """Return how a collection's predictions become a graph, as JSON; sigma may differ by class of Internet."""
+    run = RUNS[wildcards.run]
+    task = run["benchmarks"][wildcards.task]
+    sigma = task["sigma"]
+    if wildcards.task == "internet":
+        sigma = sigma.get(wildcards.collection, sigma["default"])
+    keys = ("top_k", "mask_threshold", "two_cycles", "mask_weighting")
+    return json.dumps(
+        {
+            **{key: task[key] for key in keys},
+            "sigma": sigma,
+            "protocol": run["protocol"],
+        }
+    )
+
+
+def eigenvector_flags(wildcards):
+    """Return the flags that ask for the principal eigenvector, or for those of several clusters."""
+    run = RUNS[wildcards.run]
+    if wildcards.task == "internet":
+        return flags(protocol=run["protocol"])
+    task = run["benchmarks"]["discovery"]
+    return flags(**{"clusters": task["clusters"], "node-share": task["node_share"]})
+
+
+def segmentations(wildcards, matcher):
+    """Return the segmentations of all classes of Internet."""
+    classes = RUNS[wildcards.run]["benchmarks"]["internet"]["classes"]
+    folder = f"results/{wildcards.run}/internet/{matcher}"
+    return [f"{folder}/{name}-segmentations.parquet" for name in classes]
+
+
+def internet_by_matcher(wildcards):
+    """Return the segmentations and the soft masks of all classes of Internet by matcher."""
+    by_matcher = {matcher: segmentations(wildcards, matcher) for matcher in MATCHERS}
+    masks = {
+        f"{matcher}_masks": [
+            path.replace("-segmentations.parquet", "-masks.npz") for path in paths
+        ]
+        for matcher, paths in by_matcher.items()
+    }
+    return {**by_matcher, **masks}
+
+
+def segmentation_settings(wildcards):
+    """Return how an eigenvector becomes segmentations, as JSON."""
+    run = RUNS[wildcards.run]
+    read = {
+        key: run["benchmarks"]["internet"][key] for key in ("reduction", "foreground")
+    }
+    return json.dumps({**read, "protocol": run["protocol"]})
+
+
+def paintings(wildcards):
+    """Return Brueghel's paintings and labels, in which details are discovered."""
+    return sharing.details_data(RUNS[wildcards.run], "brueghel")
+
+
+def is_at_hand(run, benchmark):
+    """Return whether a benchmark's data is there or can be made: what must be requested may be absent."""
+    if benchmark not in PLACES:
+        return True
+    folder = run["benchmarks"][benchmark]["folder"]
+    return bool(drawn(folder)) or Path(folder).is_dir()
+
+
+def reported(run):
+    """Return the benchmarks that tables and report show: absent data fails its own benchmark and nothing else."""
+    return [name for name in run["benchmarks"]["run"] if is_at_hand(run, name)]
+
+
+def run_metrics(run):
+    """Return the metrics of the benchmarks that a run's tables show, by benchmark."""
+    names = reported(RUNS[run])
+    return {name: f"results/{run}/metrics/{name}.json" for name in names}
+
+
+def reported_metrics(wildcards):
+    """Return the metrics of the benchmarks that a run's tables show."""
+    return list(run_metrics(wildcards.run).values())
+
+
+def run_changes():
+    """Return by run what its configuration changes in the study's."""
+    if not config["runs"]:
+        return {STUDY: {}}
+    return {f"{STUDY}-{name}": changes for name, changes in config["runs"].items()}
+
+
+def report_files(wildcards):
+    """Return the parts of the report page: files by name, by kind of part."""
+    run = RUNS[wildcards.run]
+    folder = f"results/{wildcards.run}"
+    sets = [(split, kind) for split in SPLITS for kind in KINDS]
+    return {
+        "metrics": run_metrics(wildcards.run),
+        "pictures": {
+            **{name: f"{folder}/pictures/{name}.jpg" for name in reported(run)},
+            "hard negatives": f"{folder}/pictures/hard_negatives.jpg",
+        },
+        "objects": {
+            split: f"{sharing.objects(run, split).folder}/objects.json"
+            for split in SPLITS
+        },
+        "pair-sets": {
+            f"{split} {kind}": f"{sharing.pairs(run, split, kind).folder}/manifest.json"
+            for split, kind in sets
+        },
+        "galleries": {
+            f"{split} {kind}": f"{folder}/galleries/{split}-{kind}.html"
+            for split, kind in sets
+        },
+    }
+
+
+def report_inputs(wildcards):
+    """Return what the report page is made of, as inputs of its rule."""
+    files = {
+        name.replace("-", "_"): list(paths.values())
+        for name, paths in report_files(wildcards).items()
+    }
+    clusters = "discovery" in reported(RUNS[wildcards.run])
+    page = {"clusters": f"results/{wildcards.run}/clusters.html"} if clusters else {}
+    return {**files, **page}
+
+
+def report_flags(wildcards):
+    """Return the flags that name the parts of the report page."""
+    files = report_files(wildcards)
+    return flags(**{name: json.dumps(paths) for name, paths in files.items()})
+
+
+def measured_folders(wildcards):
+    """Return the folders with the times of a run's jobs: its own, and those of the parts that it may share."""
+    parts = sharing.all_parts(RUNS[wildcards.run])
+    return [
+        f"results/{wildcards.run}/benchmarks",
+        *sorted({f"{part.folder}/benchmarks" for part in parts}),
+    ]
+
+
+def summary_facts(wildcards):
+    """Return how the numbers of the tables come about, by title, as JSON."""
+    run = RUNS[wildcards.run]
+    train, tokyo = run["train"], run["benchmarks"]["tokyo247"]
+    sigma = run["benchmarks"]["internet"]["sigma"]
+    named = [
+        f"{value:g} for {name}" for name, value in sigma.items() if name != "default"
+    ]
+    facts = {
+        "Protocol": run["protocol"],
+        "Models selected by": f"{train['stage1']['select']} (stage 1), {train['stage2']['select']} (stage 2)",
+        "Views of one place (Tokyo 24/7)": (
+            f"one is kept, {tokyo['suppression']}"
+            if tokyo["suppression"] != "none"
+            else "all are kept"
+        ),
+        "Sigma of the correspondence graph, in cells (Internet)": ", ".join(
+            [
+                *named,
+                f"{sigma['default']:g} for {'the others' if named else 'all classes'}",
+            ]
+        ),
+    }
+    return json.dumps(facts)
+
+
+def headline_table():
+    """Return the run's table of headline numbers, or that of all runs, for the terminal; empty where a part was run."""
+    compared = len(RUNS) > 1
+    table = Path(f"results/{STUDY}/tables/{'comparison' if compared else 'summary'}.md")
+    if not table.is_file():
+        return ""
+    first = table.read_text().split("## ")[1].partition("\n")[2].strip()
+    page = table.with_suffix(".html") if compared else f"results/{STUDY}/report.html"
+    said = "All runs" if compared else "Curves, pictures and galleries"
+    return f"\n{first}\n\n{said}: {page}\n"
+
+
+def pair_set_files(kind):
+    """Return the shards, manifests and galleries of the sets of one kind, of all runs."""
+    sets = {
+        sharing.pairs(run, split, kind).name: sharing.pairs(run, split, kind)
+        for run in RUNS.values()
+        for split in SPLITS
+    }
+    return [
+        *(shard for part in sets.values() for shard in shard_files(part)),
+        *(f"{part.folder}/manifest.json" for part in sets.values()),
+        *expand(f"{RESULTS}/galleries/{{split}}-{kind}.html", run=RUNS, split=SPLITS),
+        *LINKS,
+    ]
+
+
+def benchmark_files(*benchmarks):
+    """Return what benchmarks end with, in all runs: metrics, picture, and the page of clusters where there is one.
+
+    Without names: those that each run's configuration asks for.
+    """
+    return [
+        f"results/{name}/{file}"
+        for name, run in RUNS.items()
+        for benchmark in (benchmarks or run["benchmarks"]["run"])
+        for file in (
+            f"metrics/{benchmark}.json",
+            f"pictures/{benchmark}.jpg",
+            *(["clusters.html"] if benchmark == "discovery" else []),
+        )
+    ]
+
+
+# The table of all runs, where there are several.
+COMPARISON = [f"results/{STUDY}/tables/comparison.csv"] if len(RUNS) > 1 else []
+
+# Where the files of a run that others may share are found below its own folder.
+LINKS = expand(f"{RESULTS}/shared.json", run=RUNS)

@@ -1,0 +1,22 @@
+"""Make the links of a run into the folders that runs share, and list them."""
+
+from __future__ import annotations
+
+import argparse
+
+from segswap.program import json_value, run
+from segswap.sharing import write_links
+
+
+def main() -> None:
+    """Parse the arguments and make the links."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run-folder", required=True)
+    parser.add_argument("--links", type=json_value, required=True, help="shared folder by place in the run's, as JSON")
+    parser.add_argument("--record", required=True, help="list of them to write (JSON)")
+    args = parser.parse_args()
+    write_links(args.run_folder, args.links, args.record)
+
+
+if __name__ == "__main__":
+    run(main)
