@@ -51,10 +51,11 @@ from segswap.pairs.render import Labels, Photos, make_pair
 from segswap.pairs.shards import StyledPair, sample_members, stylised_pairs
 from segswap.pairs.style import StyleStatistics, draw_styles
 from segswap.randomness import generator
+from segswap.sharing import pair_settings
 
-DEFAULTS = complete_config({}, read_schema(SCHEMA))["pairs"]
-PUBLISHED = PairSettings(**{field.name: DEFAULTS[field.name] for field in dataclasses.fields(PairSettings)})
-QUALITY = DEFAULTS["jpeg_quality"]
+DEFAULTS = complete_config({}, read_schema(SCHEMA))
+PUBLISHED = PairSettings(**pair_settings(DEFAULTS, "train"))
+QUALITY = DEFAULTS["pairs"]["jpeg_quality"]
 SEED = 1
 
 

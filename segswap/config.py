@@ -197,6 +197,8 @@ def _contradictions(config: Section) -> Iterator[str]:
     """Yield what is wrong with values that are each right by themselves."""
     pairs, style, batch = config["pairs"], config["style"], config["train"]["batch"]
     objects, mining = config["objects"], config["train"]["stage2"]["mining"]
+    if config["run"] == "shared":
+        yield "run: 'shared' cannot be the run's name; results/shared holds what runs share"
     if objects["min_area_share"] >= objects["max_area_share"]:
         yield "objects.min_area_share: must be below objects.max_area_share"
     if objects["segments"]["min_area_share"] >= objects["segments"]["max_area_share"]:

@@ -1,0 +1,190 @@
+"""What runs share: names by content, links from a run's folder, and what no run uses any more."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from segswap import sharing
+from segswap.config import SCHEMA, complete_config, merged, read_config, read_schema, study_runs, with_base
+from segswap.errors import InputError
+from segswap.pairs.recipe import PairSettings
+
+ROOT = Path(__file__).parent.parent
+Config = dict[str, Any]
+
+
+@pytest.fixture
+def demo(monkeypatch: pytest.MonkeyPatch) -> Config:
+    monkeypatch.chdir(ROOT)
+    return read_config("config/config.yaml")
+
+
+def names(config: Config) -> dict[str, str]:
+    """Return the name of every part of a run, by what it is."""
+    found = {"styles": sharing.styles(config).name, "backbone": sharing.backbone(config).name}
+    for split in sharing.SPLITS:
+        found[f"objects {split}"] = sharing.objects(config, split).name
+        for kind in sharing.KINDS:
+            found[f"pairs {split} {kind}"] = sharing.pairs(config, split, kind).name
+            found[f"features {split} {kind}"] = sharing.pair_features(config, split, kind).name
+    for benchmark in sharing.DETAILS:
+        found[benchmark] = sharing.details_features(config, benchmark).name
+    for benchmark in sharing.PLACES:
+        found[benchmark] = sharing.places(config, benchmark).name
+    for task in sharing.COLLECTIONS:
+        for name in sharing.collections(config, task):
+            found[f"{task} {name}"] = sharing.collection_features(config, task, name).name
+    return found
+
+
+def changed(config: Config, **changes: Any) -> set[str]:
+    """Return which parts of a run have another name after a change of its configuration."""
+    before, after = names(config), names(merged(config, changes))
+    return {what for what in before if before[what] != after[what]}
+
+
+def test_what_training_alone_reads_changes_no_shared_part(demo: Config) -> None:
+    for changes in (
+        {"train": {"loss": {"eta": 0}}},
+        {"train": {"batch": {"stylise_probability": 0, "two_object_share": 1}}},
+        {"train": {"stage2": {"epochs": 9}}},
+        {"transformer": {"size": "large"}},
+        {"compute": {"device": "cpu"}},
+        {"run": "other"},
+        {"pairs": {"gallery": 3}},
+        {"benchmarks": {"brueghel": {"thresholds": [0.4], "chunks": 5}}},
+    ):
+        assert changed(demo, **changes) == set(), changes
+
+
+def test_a_change_reaches_the_parts_that_are_made_from_it_and_no_others(demo: Config) -> None:
+    trained_on = {"pairs train 1obj", "pairs train 2obj"}
+    of_backbone = {what for what in names(demo) if not what.startswith(("objects", "pairs", "styles"))}
+    assert changed(demo, pairs={"blending": {"train": "paste"}}) == trained_on | of_backbone
+    heldout = {f"{what} heldout {kind}" for what in ("pairs", "features") for kind in sharing.KINDS}
+    assert changed(demo, pairs={"heldout": {"1obj": 5}}) == {what for what in heldout if what.endswith("1obj")}
+    assert changed(demo, backbone={"pretrain": {"steps": 5}}) == of_backbone
+    assert changed(demo, benchmarks={"brueghel": {"image_size": 320}}) == {"brueghel"}
+    assert changed(demo, benchmarks={"tokyo247": {"metres": 3}}) == {"tokyo247"}
+    assert changed(demo, benchmarks={"discovery": {"flip": True}}) == {"discovery paintings"}
+    everything = set(names(demo))
+    assert changed(demo, seed=2) == everything - {"styles", "objects train", "objects heldout"}
+    assert "planted" in changed(demo, objects={"max_bad_share": 0.5})
+
+
+def test_a_file_of_weights_needs_no_pairs(demo: Config) -> None:
+    published = merged(demo, {"backbone": {"weights": "resources/weights/moco.pth"}})
+    assert changed(published, pairs={"train": {"1obj": 7}}) == {"pairs train 1obj", "features train 1obj"}
+
+
+def test_pair_settings_are_those_that_pairs_are_made_with(demo: Config) -> None:
+    pasted = merged(demo, {"pairs": {"blending": {"train": "paste"}}})
+    assert PairSettings(**sharing.pair_settings(pasted, "train")).blending == "paste"
+    assert PairSettings(**sharing.pair_settings(pasted, "heldout")).blending == "poisson"
+
+
+def test_equal_configurations_have_equal_names_whatever_the_order_of_their_keys(demo: Config) -> None:
+    backwards = json.loads(json.dumps(demo))
+    for section in (backwards, backwards["pairs"], backwards["backbone"]["pretrain"]):
+        for key in reversed(list(section)):
+            section[key] = section.pop(key)
+    assert names(backwards) == names(demo)
+
+
+def test_all_parts_have_names_of_their_own_that_folders_can_have(demo: Config) -> None:
+    parts = sharing.all_parts(demo)
+    assert len({part.folder for part in parts}) == len(parts)
+    for part in parts:
+        assert part.folder == f"results/shared/{part.stage}/{part.name}"
+        assert "/" not in part.name and part.name.startswith(f"{part.title}-")
+        json.dumps(part.settings)
+
+
+@given(st.dictionaries(st.sampled_from("abc"), st.integers() | st.dictionaries(st.sampled_from("xy"), st.integers())))
+def test_merging_nothing_changes_nothing_and_merging_twice_is_merging_once(changes: Config) -> None:
+    base = {"a": {"x": 1, "z": 2}, "d": [1]}
+    before = copy.deepcopy(base)
+    once = merged(base, changes)
+    assert merged(base, {}) == base == before
+    assert merged(once, changes) == once
+    for key, value in changes.items():
+        expected = {**base["a"], **value} if key == "a" and isinstance(value, dict) else value
+        assert once[key] == expected
+
+
+def test_the_runs_of_a_study_are_its_configuration_with_their_changes(demo: Config) -> None:
+    schema = read_schema(SCHEMA)
+    given = with_base({"base": "config/config.yaml", "run": "study", "runs": {"a": {}, "b": {"seed": 7}}})
+    runs = study_runs(given, schema)
+    assert list(runs) == ["study-a", "study-b"]
+    assert runs["study-b"]["seed"] == 7 and runs["study-b"]["run"] == "study-b" and runs["study-b"]["runs"] == {}
+    assert {**runs["study-a"], "run": "demo"} == {**demo, "base": None}
+    assert study_runs(with_base({"base": "config/config.yaml"}), schema)["demo"]["run"] == "demo"
+
+
+def test_mistakes_in_a_study_are_named(demo: Config, tmp_path: Path) -> None:
+    schema = read_schema(SCHEMA)
+    with pytest.raises(InputError, match=r"runs\.b: .*\n.*transformer\.size: 'huge' is not one of"):
+        study_runs({"runs": {"b": {"transformer": {"size": "huge"}}}}, schema)
+    with pytest.raises(InputError, match=r"runs\.b\.compute: is the same for all runs of a study; move it to the top"):
+        study_runs({"runs": {"b": {"compute": {"device": "cpu"}}}}, schema)
+    with pytest.raises(InputError, match="the run's name"):
+        complete_config({"run": "shared"}, schema)
+    with pytest.raises(InputError, match=r"no\.yaml: not readable as a configuration"):
+        with_base({"base": str(tmp_path / "no.yaml")})
+    one, other = tmp_path / "one.yaml", tmp_path / "other.yaml"
+    one.write_text(f"base: {other}\n")
+    other.write_text(f"base: {one}\n")
+    with pytest.raises(InputError, match=r"is its own base, by way of .*; remove one key 'base'"):
+        with_base({"base": str(one)})
+
+
+def test_links_lead_from_a_run_to_the_shared_folders_and_follow_the_configuration(
+    demo: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run, record = Path("results/demo"), Path("results/demo/shared.json")
+    sharing.write_links(run, sharing.links(demo), record)
+    part = Path(sharing.pairs(demo, "train", "1obj").folder)
+    part.mkdir(parents=True)
+    (part / "manifest.json").write_text("{}")
+    assert (run / "pairs/train/1obj/manifest.json").read_text() == "{}"
+    assert json.loads(record.read_text()) == sharing.links(demo)
+    assert (run / "features/tokyo247").is_symlink()
+
+    other = merged(demo, {"seed": 5, "benchmarks": {"run": ["pairs"]}})
+    sharing.write_links(run, sharing.links(other), record)
+    assert (run / "pairs/train/1obj").readlink().name == sharing.pairs(other, "train", "1obj").name
+    assert not (run / "features/tokyo247").is_symlink()
+
+
+def test_a_folder_in_the_way_of_a_link_is_not_touched(
+    demo: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    old = Path("results/demo/pairs/train/1obj/1obj-000000.tar")
+    old.parent.mkdir(parents=True)
+    old.write_text("old")
+    with pytest.raises(InputError, match=r"pairs/train/1obj: is no link into results/shared.*move it away or delete"):
+        sharing.write_links("results/demo", sharing.links(demo), "results/demo/shared.json")
+    assert old.read_text() == "old" and not Path("results/demo/shared.json").exists()
+
+
+def test_what_no_run_uses_any_more_is_found(demo: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    other = merged(demo, {"seed": 5, "run": "other"})
+    for config in (demo, other):
+        for folder in sharing.links(config).values():
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        sharing.write_links(f"results/{config['run']}", sharing.links(config), f"results/{config['run']}/shared.json")
+    assert list(sharing.unused_parts("results")) == []
+    sharing.write_links("results/demo", sharing.links(other), "results/demo/shared.json")
+    unused = {str(folder) for folder in sharing.unused_parts("results")}
+    assert unused == set(sharing.links(demo).values()) - set(sharing.links(other).values())
