@@ -33,7 +33,7 @@ def main() -> None:
         if name == called:
             module.add_arguments(command)
     args = parser.parse_args()
-    run(lambda: module.execute(args))
+    run(lambda: module.execute(args), check_times=False)
 
 
 if __name__ == "__main__":

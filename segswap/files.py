@@ -7,15 +7,20 @@ from unfinished. So everything is written under a temporary name in the same fol
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
+import glob
 import hashlib
 import json
 import os
 import shutil
+import socket
+import time
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -25,16 +30,84 @@ NOT_ARRAYS = (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.Bad
 """What ``numpy.load`` and the files that it opens raise where a file is missing, damaged, or holds something else."""
 
 
+_FORGOTTEN_SECONDS = 24 * 3600.0
+"""A temporary file of another machine that nobody has written to for so long is rubbish."""
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # it is another user's
+    return True
+
+
+def _temporary(path: Path) -> Path:
+    """Return this process's temporary name beside ``path``; remove what killed ones have left there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    host, start = socket.gethostname(), f".{path.name}."
+    for left in path.parent.glob(f"{glob.escape(start)}*.tmp"):
+        found_host, _, process = left.name.removeprefix(start).removesuffix(".tmp").rpartition("-")
+        with contextlib.suppress(FileNotFoundError):
+            here = found_host == host and process.isdigit()
+            if not _is_running(int(process)) if here else time.time() - left.stat().st_mtime > _FORGOTTEN_SECONDS:
+                remove(left)
+    return path.with_name(f"{start}{host}-{os.getpid()}.tmp")
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder; nothing when there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def claim(path: Path, what: str) -> IO[str]:
+    """Make sure that no other process, on this machine or another, works on the same thing; hold it until closed.
+
+    A scheduler that is killed alone leaves its jobs running; the jobs of the next one must not write to the same
+    unfinished files. A process that ends, however it does, holds nothing any more.
+
+    Args:
+        path: file that stands for the thing; made where it is absent. It names the process that holds it.
+        what: is worked on, for the message.
+
+    Raises:
+        InputError: when another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = open(path, "a+")  # noqa: SIM115 - it stays open while the thing is held
+    try:
+        # Unlike flock's, these locks are not inherited by processes that read batches, and they work over NFS.
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            file.close()
+            raise InputError(
+                f"{what}: {holder} is still at work on it, left over from an earlier run. Let it come to its end, or "
+                "stop it, then start again: nothing is lost"
+            ) from None
+        print(f"{path}: this file system has no locks ({error}); never start this job twice at once", flush=True)
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+    file.flush()
+    return file
+
+
 @contextlib.contextmanager
 def whole_file(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it to ``path`` when the block ends without an error.
 
     The folder is made if needed. On an error (a full disk, a signal turned into an exception) the
-    temporary file is removed and ``path`` is left as it was.
+    temporary file is removed and ``path`` is left as it was; that of a killed process is removed by the next one.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary(path)
     try:
         yield temporary
         with open(temporary, "rb") as written:
@@ -52,8 +125,7 @@ def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
     An existing folder of that name is removed only once the new one is complete.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary(path)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import errno
 import json
 import os
 import sys
-from collections.abc import Callable
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from segswap.errors import InputError
@@ -16,6 +20,10 @@ from segswap.errors import InputError
 T = TypeVar("T")
 INTERRUPTED = 75
 """Exit code (``EX_TEMPFAIL``) of a job that stopped in good order and can go on when started again."""
+
+
+CLOCKS_AGREE = 60.0
+"""Seconds by which the clocks of machines may differ; a job that takes as long does not notice."""
 
 
 class Interrupted(Exception):
@@ -66,23 +74,79 @@ def settings(kind: type[T]) -> Callable[[str], T]:
     return parse
 
 
-def run(main: Callable[[], None]) -> NoReturn:
-    """Run a program: ``InputError`` and a full disk become one line and status 1, ``Interrupted`` status 75.
+def _modified(path: Path) -> float:
+    """Return the newest time that Snakemake may take for a path's: a link's or its target's, or a folder's note."""
+    times = [path.lstat().st_mtime]
+    for other in (path, path / ".snakemake_timestamp"):
+        with contextlib.suppress(OSError):
+            times.append(other.stat().st_mtime)
+    return max(times)
 
-    Libraries are held to ``fair_threads``, so that jobs side by side do not fight.
+
+def refuse_the_future(arguments: Iterable[str]) -> None:
+    """Refuse inputs that are newer than now: Snakemake would find what is made from them older than they are.
+
+    It says so when the job has done its work, deletes the outputs and does the work again in the next run. So a
+    program looks before it starts. Now is the time that a file gets which is written here: a file server has a clock
+    of its own.
+
+    Args:
+        arguments: of the program; those that are not names of existing files or folders are passed over.
+
+    Raises:
+        InputError: naming the first such input.
+    """
+    for argument in arguments:
+        path = Path(argument)
+        try:
+            modified = _modified(path)
+        except (OSError, ValueError):
+            continue
+        if modified <= time.time() + CLOCKS_AGREE:
+            continue
+        try:
+            with tempfile.TemporaryFile(dir=".") as file:
+                now = os.fstat(file.fileno()).st_mtime
+        except OSError:
+            now = time.time()
+        if modified > now + CLOCKS_AGREE:
+            when, today = (time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment)) for moment in (modified, now))
+            raise InputError(
+                f"{path}: last modified at {when}, which is in the future (it is {today}); what is made from it would "
+                f"count as older and be made again in every run. Set the clock right, or the time: touch '{path}' (a "
+                "copy's, where the file itself cannot be changed), and start again"
+            )
+
+
+def run(main: Callable[[], None], check_times: bool = True) -> NoReturn:
+    """Run a program: what a user can put right becomes one line and status 1, ``Interrupted`` status 75.
+
+    That is ``InputError``, a full disk, and a folder that may not be written. Libraries are held to
+    ``fair_threads``, so that jobs side by side do not fight.
+
+    Args:
+        main: the program.
+        check_times: whether it is a job of the workflow, whose inputs must not come from the future.
     """
     if "cv2" in sys.modules:
         sys.modules["cv2"].setNumThreads(1)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(fair_threads())
     try:
+        if check_times:
+            refuse_the_future(sys.argv[1:])
         main()
     except InputError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        sys.exit(f"error: the disk is full ({error}); make room and start again: nothing half written was left")
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            sys.exit(f"error: the disk is full ({error}); make room and start again: nothing half written was left")
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            sys.exit(
+                f"error: this user may not do so ({error}); inputs must be readable and the folders of outputs "
+                "writable. Change that and start again: nothing half written was left"
+            )
+        raise
     except Interrupted as reason:
         print(f"interrupted: {reason}", file=sys.stderr)
         sys.exit(INTERRUPTED)

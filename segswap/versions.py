@@ -11,8 +11,8 @@ DEMO_WORLD = 1
 OBJECT_TABLE = 2
 SEGMENTS = 1
 STYLE_STATISTICS = 1
-PAIRS = 2
-"""Pictures and labels of a pair, given its recipe."""
+PAIRS = 3
+"""Pictures and labels of a pair, given its recipe, and the manifest of a shard."""
 
 FEATURES = 3
 PRETRAINING = 1

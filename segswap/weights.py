@@ -6,6 +6,8 @@ import io
 import os
 import pickle
 import struct
+import zipfile
+import zlib
 from typing import Any
 
 import torch
@@ -25,6 +27,8 @@ _NOT_WEIGHTS = (
     AttributeError,
     TypeError,
     struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
 )
 
 
@@ -41,10 +45,17 @@ def write_state_dict(path: str | os.PathLike, content: dict[str, Any]) -> None:
 def read_state_dict(path: str | os.PathLike) -> dict[str, Any]:
     """Read a file of ``torch.save`` on the CPU, tensors and plain containers only (``weights_only=True``).
 
+    Every byte is compared with the file's own checksums, which PyTorch does not look at: a weight with a flipped bit
+    is a weight like any other.
+
     Raises:
-        InputError: when the file is missing, is not such a file, or holds other objects than tensors.
+        InputError: when the file is missing, is damaged, is not such a file, or holds other objects than tensors.
     """
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if damaged := archive.testzip():
+                    raise ValueError(f"the bytes of {damaged} have changed since it was written")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; expected a weight file of torch.save") from None
@@ -53,7 +64,9 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, Any]:
         if isinstance(error, pickle.UnpicklingError):
             # PyTorch's own words recommend to load it without safety.
             reason = "it is none, or holds more than tensors and plain values, which is not loaded"
-        raise InputError(f"{path}: not readable as a weight file ({reason}); download or remake it") from None
+        raise InputError(
+            f"{path}: not readable as a weight file ({reason}); delete it and run again, or download it again"
+        ) from None
     if not isinstance(state, dict):
         raise InputError(f"{path}: holds a {type(state).__name__}, expected a dictionary of tensors")
     return state

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import zipfile
 
 import pytest
 import torch
@@ -151,6 +152,26 @@ def test_a_foreign_dictionary_is_an_error_that_says_what_was_expected(tmp_path):
     torch.save(torch.zeros(3), tmp_path / "tensor.pt")
     with pytest.raises(InputError, match="holds a Tensor, expected a dictionary"):
         load_checkpoint(tmp_path / "tensor.pt")
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+def test_one_flipped_bit_of_a_weight_is_noticed(tmp_path, share):
+    """PyTorch reads such a file as if nothing were."""
+    path = tmp_path / "model.pt"
+    save_checkpoint(path, small_model(), {})
+    data = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        weights = [info for info in archive.infolist() if "/data/" in info.filename and info.file_size > 1000]
+    weight = weights[int(share * len(weights))]
+    # Behind its header, whose lengths of name and padding lie at its bytes 26 to 29.
+    start = weight.header_offset
+    start += 30 + int.from_bytes(data[start + 26 : start + 28], "little")
+    start += int.from_bytes(data[weight.header_offset + 28 : weight.header_offset + 30], "little")
+    data[start + weight.file_size // 2] ^= 1
+    path.write_bytes(data)
+    torch.load(path, weights_only=True)
+    with pytest.raises(InputError, match=r"model\.pt: .*have changed since it was written.*delete it and run again"):
+        load_checkpoint(path)
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "cut short", "text"])

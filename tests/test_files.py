@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +17,7 @@ from hypothesis import strategies as st
 
 from segswap.errors import InputError
 from segswap.files import (
+    claim,
     content_key,
     read_json,
     sha256,
@@ -93,6 +98,65 @@ def test_whole_folder_keeps_the_old_one_on_an_error(tmp_path):
         raise RuntimeError
     assert names(folder) == ["old.txt"]
     assert names(tmp_path) == ["folder"]
+
+
+def left_by(path: Path, host: str, process: int) -> Path:
+    """Return a temporary file of a path as a process of a machine would have left it."""
+    temporary = path.with_name(f".{path.name}.{host}-{process}.tmp")
+    temporary.write_bytes(b"half")
+    return temporary
+
+
+@pytest.fixture
+def ended() -> int:
+    """The number of a process that is no more."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+@pytest.mark.parametrize("write", [write_bytes, None], ids=["file", "folder"])
+def test_what_killed_processes_left_is_removed_by_the_next_one(tmp_path, ended, write):
+    path, here = tmp_path / "a.b", socket.gethostname()
+    left_by(path, here, ended)
+    other = left_by(path, "elsewhere", ended)
+    forgotten = left_by(path, "elsewhere", 1)
+    os.utime(forgotten, (0, 0))
+    running = left_by(path, here, os.getppid())
+    foreign = left_by(tmp_path / "a", here, ended)
+    if write:
+        write(path, b"new")
+    else:
+        with whole_folder(path):
+            pass
+    assert names(tmp_path) == sorted(["a.b", other.name, running.name, foreign.name])
+
+
+def test_only_one_process_holds_a_claim_and_its_end_frees_it(tmp_path):
+    path = tmp_path / "lock"
+    program = (
+        "import sys; from pathlib import Path; from segswap.files import claim; "
+        "held = claim(Path(sys.argv[1]), 'the work'); print('held', flush=True); sys.stdin.read()"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", program, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(InputError, match=rf"the work: process {holder.pid} on .* is still at work.*nothing is lost"):
+        claim(path, "the work")
+    holder.kill()
+    holder.wait()
+    with claim(path, "the work"):
+        assert path.read_text().startswith(f"process {os.getpid()} on ")
+
+
+def test_without_locks_work_goes_on_and_says_so(tmp_path, monkeypatch, capsys):
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "lockf", none)
+    claim(tmp_path / "lock", "the work").close()
+    assert "has no locks" in capsys.readouterr().out
 
 
 def test_text_is_utf8(tmp_path):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -101,15 +104,76 @@ def test_progress_in_a_log_is_rare_and_plain(monkeypatch, capsys):
     assert log.isascii()
 
 
-def test_a_full_disk_is_one_line_other_system_errors_are_not_hidden():
-    def full() -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", "shard.tar")
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "shard.tar"), "the disk is full .*make room and start again"),
+        (OSError(errno.EROFS, "Read-only file system", "shard.tar"), "may not do so .*folders of outputs writable"),
+        (PermissionError(errno.EACCES, "Permission denied", "shard.tar"), "may not do so .*inputs must be readable"),
+    ],
+)
+def test_what_a_user_can_put_right_is_one_line_that_names_the_file(error, said):
+    message = leave(error).code
+    assert re.search(said, message) and "shard.tar" in message and "\n" not in message
 
-    with pytest.raises(SystemExit, match=r"error: the disk is full .*shard\.tar.*make room and start again"):
-        program.run(full)
 
-    def other() -> None:
-        raise PermissionError(errno.EACCES, "Permission denied", "shard.tar")
+def test_other_system_errors_are_not_hidden():
+    def broken() -> None:
+        raise OSError(errno.EIO, "Input/output error", "shard.tar")
 
-    with pytest.raises(PermissionError):
-        program.run(other)
+    with pytest.raises(OSError, match="Input/output"):
+        program.run(broken)
+
+
+# Inputs from the future
+
+
+def later(path: Path, seconds: float) -> Path:
+    moment = time.time() + seconds
+    os.utime(path, (moment, moment))
+    return path
+
+
+@pytest.fixture
+def old(tmp_path) -> Path:
+    path = tmp_path / "annotations.json"
+    path.write_text("{}")
+    return path
+
+
+def test_an_input_from_the_future_is_refused_with_the_remedy(old, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["program.py", "--annotations", str(later(old, 3600))])
+    assert re.search(rf"error: {old}: last modified at .*in the future.*touch '{old}'", leave().code)
+    old.touch()
+    assert leave().code == 0
+
+
+def test_a_command_that_is_no_job_reads_what_it_is_given(old, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["segswap", "info", str(later(old, 3600))])
+    with pytest.raises(SystemExit) as left:
+        program.run(lambda: None, check_times=False)
+    assert left.value.code == 0
+
+
+def test_a_link_and_the_note_of_a_folder_count_as_they_do_for_snakemake(old, tmp_path):
+    link = tmp_path / "link.json"
+    link.symlink_to(later(old, 86400))
+    with pytest.raises(InputError, match=r"link\.json"):
+        program.refuse_the_future([str(link)])
+    folder = tmp_path / "images"
+    folder.mkdir()
+    program.refuse_the_future([str(folder)])
+    (folder / ".snakemake_timestamp").touch()
+    later(folder / ".snakemake_timestamp", 86400)
+    with pytest.raises(InputError, match="images"):
+        program.refuse_the_future([str(folder)])
+
+
+def test_clocks_may_differ_a_little_and_a_file_server_may_have_its_own(old, tmp_path, monkeypatch):
+    program.refuse_the_future(["--seed", "1", '{"size": 96}', "\0", "x" * 5000, str(later(old, 30))])
+    # This machine's clock is an hour behind that of the file system that it works on.
+    old.touch()
+    now = time.time()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(time, "time", lambda: now - 3600)
+    program.refuse_the_future([str(old)])

@@ -360,6 +360,38 @@ def test_damaged_member_is_an_error_that_names_shard_and_key(copy, member):
     pairs.sample(position - 1)
 
 
+@pytest.mark.parametrize("member", MEMBERS)
+def test_one_flipped_bit_of_any_member_is_noticed(copy, member):
+    """Also of a picture, which would decode: a little other."""
+    row = PairSet(copy).table.slice(14, 1).to_pylist()[0]
+    place = row[f"offset_{member}"] + row[f"size_{member}"] * 2 // 3
+    with open(copy.parent / SECOND, "r+b") as file:
+        file.seek(place)
+        byte = file.read(1)[0]
+        file.seek(place)
+        file.write(bytes([byte ^ 0x10]))
+    with pytest.raises(InputError, match=rf"1obj-00000014\.{member} is damaged .*delete the shard and run again"):
+        PairSet(copy).member(14, member)
+
+
+def test_a_flipped_bit_of_a_shards_manifest_is_noticed(copy):
+    path = (copy.parent / SECOND).with_suffix(".parquet")
+    whole = path.read_bytes()
+    column = pq.ParquetFile(path).metadata.row_group(0).column(pq.read_schema(path).names.index("offset_b.jpg"))
+    place = column.data_page_offset + column.total_compressed_size // 2
+    path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    with pytest.raises(InputError, match=r"1obj-000001\.parquet: shard manifest not readable.*delete the shard"):
+        PairSet(copy)
+
+
+def test_a_shard_without_checksums_is_an_error_that_says_why(copy):
+    path = (copy.parent / SECOND).with_suffix(".parquet")
+    table = pq.read_table(path)
+    pq.write_table(table.drop_columns([name for name in table.column_names if name.startswith("crc32_")]), path)
+    with pytest.raises(InputError, match=rf"{SECOND}: made by an earlier version"):
+        PairSet(copy)
+
+
 def test_one_flipped_bit_of_the_labels_is_noticed(copy):
     row = PairSet(copy).table.slice(14, 1).to_pylist()[0]
     with open(copy.parent / SECOND, "r+b") as file:

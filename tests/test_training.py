@@ -247,6 +247,47 @@ def test_a_damaged_state_falls_back_to_the_one_before(training, uninterrupted, m
     assert_same_result(training, uninterrupted["stage 1"])
 
 
+def test_without_a_usable_state_a_training_starts_anew_and_says_so(training, uninterrupted, monkeypatch, capsys):
+    act_at_step(monkeypatch, 3, die)
+    with pytest.raises(HardKill):
+        training.start(state_seconds=0.0)
+    assert len(training.states()) == 2
+    for path in training.states():
+        whole = path.read_bytes()
+        # A bad sector in the middle of the numbers: PyTorch itself would read it.
+        place = len(whole) // 2
+        path.write_bytes(whole[:place] + bytes(byte ^ 1 for byte in whole[place : place + 512]) + whole[place + 512 :])
+    training.start()
+    said = capsys.readouterr().out
+    assert said.count("state not usable") == 2 and "the training starts anew" in said and "resumed" not in said
+    assert_same_result(training, uninterrupted["stage 1"])
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_training_whose_snakemake_was_killed_leaves_its_end_to_the_next_run(
+    training, uninterrupted, monkeypatch, capsys, stage
+):
+    validated = []
+    # Shell and Snakemake; an orphan's shell is adopted by process 1.
+    monkeypatch.setattr("segswap.training.state.starters", lambda: [20, 1] if len(validated) == 2 else [20, 10])
+
+    def validate(model):
+        validated.append(1)
+        return probe_score(model)
+
+    training.start(mining=STAGES[stage], validate=validate)
+    assert "what started this training has ended before it" in capsys.readouterr().out
+    assert training.states()
+    # Snakemake distrusts what an unknown job has written.
+    for path in (training.checkpoint, training.last, training.history):
+        path.unlink()
+    training.pools.unlink(missing_ok=True)
+    training.start(mining=STAGES[stage], validate=validate)
+    assert "resumed at epoch 2" in capsys.readouterr().out and len(validated) == 2, "nothing is trained again"
+    assert_same_result(training, uninterrupted[stage])
+    assert not training.states()
+
+
 def test_a_changed_setting_does_not_take_up_the_old_state(training, tmp_path, initial, manifests, capsys):
     changed = dataclasses.replace(STAGE, learning_rate=5e-4)
     through = Training(tmp_path / "through", initial, manifests)

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from segswap.errors import InputError
-from segswap.files import NOT_ARRAYS, content_key, read_json, write_json
+from segswap.files import NOT_ARRAYS, claim, content_key, read_json, write_json
 from segswap.geometry import grid_shape
 from segswap.images import resize
 from segswap.models.backbone import Backbone
@@ -106,7 +106,8 @@ class _Unfinished:
         self._store, self._key = store, key
         self._array_path = store.with_name(f".{store.name}.unfinished")
         self._note_path = store.with_name(f".{store.name}.unfinished.json")
-        store.parent.mkdir(parents=True, exist_ok=True)
+        self._lock_path = store.with_name(f".{store.name}.unfinished.lock")
+        self._claim = claim(self._lock_path, f"the features in {store}")
         needed = int(np.prod(shape)) * 2
         print(f"{store}: {shape[0]} images, {needed / 1e6:.1f} MB of features", flush=True)
         self.done = self._done_before()
@@ -117,6 +118,7 @@ class _Unfinished:
             self._remove()
             free = shutil.disk_usage(store.parent).free
             if needed > free:
+                self._release()
                 raise InputError(
                     f"{store}: needs {needed / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB free; make room"
                 )
@@ -146,6 +148,10 @@ class _Unfinished:
         for path in (self._array_path, self._note_path):
             path.unlink(missing_ok=True)
 
+    def _release(self) -> None:
+        self._lock_path.unlink(missing_ok=True)
+        self._claim.close()
+
     def __enter__(self) -> _Unfinished:
         return self
 
@@ -159,6 +165,7 @@ class _Unfinished:
             self._save()
         else:
             self._remove()
+        self._release()
 
 
 class FeatureStore:

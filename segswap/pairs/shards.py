@@ -15,6 +15,7 @@ import itertools
 import json
 import os
 import tarfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +40,9 @@ MANIFEST_NAME = "manifest.json"
 """The file that lists the shards of a set, in their folder."""
 
 _STYLE_BATCH = 8
+
+_PLACE = ("offset", "size", "crc32")
+"""What the Parquet manifest says of each member's bytes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,8 +149,8 @@ def write_shard(
 ) -> None:
     """Render the pairs of a range of indices into one tar file and its Parquet manifest.
 
-    The manifest has one row per pair: the recipe, style, label sums, and of each member its data's offset
-    and size in the tar. Its metadata names the unreadable photos that were drawn
+    The manifest has one row per pair: the recipe, style, label sums, and of each member its data's offset,
+    size and CRC-32 in the tar. Its metadata names the unreadable photos that were drawn
     and says what restyled the pictures.
 
     Args:
@@ -184,6 +188,7 @@ def write_shard(
                 for name, data in sample_members(styled, jpeg_quality).items():
                     row[f"offset_{name}"] = _add_member(tar, f"{key}.{name}", data)
                     row[f"size_{name}"] = len(data)
+                    row[f"crc32_{name}"] = zlib.crc32(data)
                 rows.append(row)
         table = _manifest_table(rows).replace_schema_metadata(
             {
@@ -193,7 +198,7 @@ def write_shard(
             }
         )
         with whole_file(manifest_path) as temporary_manifest:
-            pq.write_table(table, temporary_manifest, compression="zstd")
+            pq.write_table(table, temporary_manifest, compression="zstd", write_page_checksum=True)
 
 
 def write_set_manifest(shards: list[Path], output: str | os.PathLike, kind: str, settings: dict[str, Any]) -> None:
@@ -235,7 +240,7 @@ def read_shard_manifest(path: Path) -> pa.Table:
         InputError: when it does not open or describes another shard than the one beside it.
     """
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(path, page_checksum_verification=True)
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"{path}: shard manifest not readable ({error}); delete the shard and remake it") from None
     described = (table.schema.metadata or {}).get(b"shard", b"no shard").decode()
@@ -257,8 +262,8 @@ class Sample:
 class PairSet:
     """Random access to a pair set by position, 0 to ``len - 1``, in the order of its shards.
 
-    Opening checks that every shard is there and has its recorded size; a member that does not decode is an
-    error that names shard and key. Instances can be sent to worker processes; files open on first use.
+    Opening checks that every shard is there and has its recorded size; a member whose bytes are not the recorded
+    ones is an error that names shard and key. Instances can be sent to worker processes; files open on first use.
     """
 
     def __init__(self, manifest: str | os.PathLike) -> None:
@@ -285,13 +290,15 @@ class PairSet:
             table = read_shard_manifest(tar.with_suffix(".parquet"))
             if len(table) != entry["pairs"]:
                 raise InputError(f"{tar}: its manifest lists {len(table)} pairs, {manifest} says {entry['pairs']}")
+            if "crc32_json" not in table.column_names:
+                raise InputError(f"{tar}: made by an earlier version, without checksums; run the workflow again")
             tables.append(table)
         self._names = [entry["shard"] for entry in content["shards"]]
         self._shard = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
         self.table = pa.concat_tables(tables)
         self.pictures = tuple(name for name in PICTURES if f"offset_{name}" in self.table.column_names)
         self._spans = {
-            name: np.stack([self.table.column(f"{what}_{name}").to_numpy() for what in ("offset", "size")], axis=1)
+            name: np.stack([self.table.column(f"{what}_{name}").to_numpy() for what in _PLACE], axis=1)
             for name in (*self.pictures, "labels.npz", "json")
         }
         self._photos = np.stack(
@@ -317,18 +324,21 @@ class PairSet:
         """Return the bytes of a member, for example ``b.jpg``, of the pair at a position.
 
         Raises:
-            InputError: when another member, or none, lies where the shard's manifest says.
+            InputError: when another member, or none, lies where the shard's manifest says, or its bytes have changed.
         """
         shard = int(self._shard[position])
         if shard not in self._files:
             self._files[shard] = os.open(self.folder / self._names[shard], os.O_RDONLY)
-        offset, size = (int(value) for value in self._spans[name][position])
+        offset, size, checksum = (int(value) for value in self._spans[name][position])
         # The header before it names the member: a shard of the same size but with other pairs is noticed.
         data = os.pread(self._files[shard], tarfile.BLOCKSIZE + size, offset - tarfile.BLOCKSIZE)
         found = data[:100].partition(b"\0")[0].decode(errors="replace")
         if found != f"{self.key(position)}.{name}":
             raise InputError(self._damaged(position, name, f"there is {found!r} in its place"))
-        return data[tarfile.BLOCKSIZE :]
+        data = data[tarfile.BLOCKSIZE :]
+        if zlib.crc32(data) != checksum:
+            raise InputError(self._damaged(position, name, "its bytes have changed since it was written"))
+        return data
 
     def picture(self, position: int, name: str) -> np.ndarray:
         """Decode a picture member, RGB uint8 (S, S, 3).

@@ -3,20 +3,43 @@
 Snakemake deletes the declared outputs of a job before it starts and after it fails, so the state lives in a
 folder that no rule declares, named after a key of everything that decides the training's result. It is
 removed once the declared outputs are written: a forced rerun trains anew.
+
+Where Snakemake alone was killed, its jobs go on. The next run distrusts their outputs and makes them again, so
+a training that has lost its Snakemake leaves its state: made again is then read again. While it still trains, it
+holds the state, and the next run's job says so and stops.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 from segswap.errors import InputError
+from segswap.files import claim
 from segswap.program import Interrupted
 from segswap.weights import read_state_dict, write_state_dict
+
+
+def starters() -> list[int]:
+    """Return the process ids of the shell and the Snakemake that started this program, as they are now.
+
+    An orphan has others than at its start. Empty where the system does not tell (no ``/proc``).
+    """
+    found, process = [], os.getpid()
+    # Between a program and Snakemake is a shell, and where several processes train, torchrun.
+    for _ in range(3 if "LOCAL_RANK" in os.environ else 2):
+        try:
+            after_name = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2]
+        except OSError:
+            break
+        process = int(after_name.split()[1])
+        found.append(process)
+    return found
 
 
 class RollingState:
@@ -25,6 +48,8 @@ class RollingState:
     def __init__(self, folder: Path, key: str) -> None:
         self.folder = folder / key
         self._last, self._previous = self.folder / "state.pt", self.folder / "previous.pt"
+        self._starters = starters()
+        self._claim: IO[str] | None = None
 
     def save(self, content: dict[str, Any]) -> None:
         """Write the state; the last one becomes the previous one."""
@@ -34,18 +59,32 @@ class RollingState:
         write_state_dict(self._last, content)
 
     def load(self) -> dict[str, Any] | None:
-        """Return the newest readable state, or None at the first start."""
+        """Return the newest readable state, or None at the first start; from now on it is this process's alone.
+
+        Raises:
+            InputError: when another process still trains with this state.
+        """
+        self._claim = claim(self.folder / "lock", f"the training in {self.folder}")
+        damaged = False
         for path in (self._last, self._previous):
             if path.exists():
                 try:
                     return read_state_dict(path)
                 except InputError as error:
+                    damaged = True
                     print(f"state not usable, trying the one before: {error}", flush=True)
+        if damaged:
+            print(f"no usable state in {self.folder}: the training starts anew", flush=True)
         return None
 
     def remove(self) -> None:
-        """Delete the folder: the declared outputs are in place."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Delete the folder: the declared outputs are in place. An orphan leaves it to the next run."""
+        if starters() != self._starters:
+            print(f"what started this training has ended before it: {self.folder} stays for the next run", flush=True)
+        else:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        if self._claim:
+            self._claim.close()
 
 
 class StopRequest:
