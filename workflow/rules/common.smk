@@ -383,7 +383,6 @@ def report_files():
     """Return the flags that name the parts of the report page."""
     sets = [(split, kind) for split in ("train", "heldout") for kind in KINDS]
     files = {
-        "metrics": {name: f"{RESULTS}/metrics/{name}.json" for name in REPORTED},
         "pictures": {
             **{name: f"{RESULTS}/pictures/{name}.jpg" for name in REPORTED},
             "hard negatives": f"{RESULTS}/pictures/hard_negatives.jpg",
