@@ -28,4 +28,6 @@ SEGMENTATION = 1
 """Masks, segmentations and regions of an eigenvector."""
 
 METRICS = 2
-PICTURES = 3
+TABLES = 1
+PICTURES = 4
+PROVENANCE = 1

@@ -18,6 +18,8 @@ from segswap.images import decode_image
 from segswap.report.clusters import write_clusters_page
 from segswap.report.galleries import write_gallery
 from segswap.report.page import write_page
+from segswap.report.provenance import collect, write_provenance
+from segswap.report.times import Cost
 
 SCHEMES = ("light", "dark")
 
@@ -173,10 +175,12 @@ def test_a_gallery_fits_any_window(show, gallery, width):
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_the_report_page_is_readable_light_and_dark(show, tiny_world, tmp_path, scheme):
     write_picture(tmp_path / "b.png", np.full((20, 30, 3), 90, np.uint8))
+    content = collect({"run": "tiny"}, [tmp_path / "b.png"], tmp_path / "records", {"stage1": Cost(1, 9, 9, 50, 99)})
+    write_provenance(content, tmp_path / "p.json", tmp_path / "p.html")
     write_page(
         tmp_path / "page.html",
         "A run",
-        config={"run": "tiny"},
+        provenance=tmp_path / "p.html",
         pictures={"brueghel": tmp_path / "b.png"},
         objects={"train": tiny_world.problems},
         pair_sets={"train, 1obj": tiny_world.pairs["1obj"]},
@@ -186,6 +190,9 @@ def test_the_report_page_is_readable_light_and_dark(show, tiny_world, tmp_path, 
     for selector in ("h1", "h2", "td", "nav a", "summary"):
         assert contrast(page, selector) >= 4.5, selector
     assert page.locator("img").count() == 1 and unloaded(page) == []
+    page.locator("summary").filter(has_text="configuration").click()
+    assert page.locator("pre").inner_text().strip() == "run: tiny"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from html import escape
+from typing import Any
 
 _CSS = """
 :root { color-scheme: light dark; --ink: #1f2937; --soft: #5b6472; --line: #e5e7eb; --back: #ffffff; --card: #f9fafb;
@@ -65,3 +67,27 @@ def html_document(title: str, body: str, css: str = "") -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n{style_sheet()}{own}\n</head>\n<body>\n{body}\n</body>\n</html>\n"
     )
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]], title: str = "") -> str:
+    """Return a table of plain texts, escaped here; the first column is left-aligned."""
+    caption = f"<caption>{escape(title)}</caption>" if title else ""
+    top = "".join(f"<th>{escape(text)}</th>" for text in head)
+    body = "\n".join("<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>" for row in rows)
+    return f'<div class="wide"><table>{caption}<thead><tr>{top}</tr></thead>\n<tbody>{body}</tbody></table></div>'
+
+
+def number(value: Any) -> str:
+    """Return a value for people: numbers with thousands apart or four digits, others as they are."""
+    if isinstance(value, float) and not value.is_integer():
+        return f"{value:.4g}"
+    return f"{value:,.0f}" if isinstance(value, int | float) else str(value)
+
+
+def duration(seconds: float) -> str:
+    """Return seconds in words."""
+    hours, rest = divmod(round(seconds), 3600)
+    minutes, left = divmod(rest, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {left:02d} s" if minutes else f"{seconds:.1f} s"

@@ -6,15 +6,12 @@ import os
 from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
-
-import yaml
 
 from segswap.drawing import data_uri
 from segswap.errors import InputError
 from segswap.files import read_json, write_text
-from segswap.report.document import html_document
+from segswap.report.document import html_document, number, table
 from segswap.report.galleries import describe_set
 from segswap.report.tables import HEADLINES
 
@@ -54,37 +51,14 @@ def _section(anchor: str, title: str, parts: Iterable[str]) -> tuple[str, str, s
     return anchor, title, html
 
 
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]], title: str = "") -> str:
-    """Return a table of plain texts; the first column is left-aligned."""
-    caption = f"<caption>{escape(title)}</caption>" if title else ""
-    top = "".join(f"<th>{escape(text)}</th>" for text in head)
-    body = "\n".join("<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>" for row in rows)
-    return f'<div class="wide"><table>{caption}<thead><tr>{top}</tr></thead>\n<tbody>{body}</tbody></table></div>'
-
-
 def _folded(title: str, items: Iterable[str]) -> str:
     """Return a list that opens on demand; nothing for an empty one."""
     lines = "".join(f"<li>{escape(item)}</li>" for item in items)
     return f"<details><summary>{escape(title)}</summary><ul>{lines}</ul></details>" if lines else ""
 
 
-def _number(value: Any) -> str:
-    if isinstance(value, float) and not value.is_integer():
-        return f"{value:.4g}"
-    return f"{value:,.0f}" if isinstance(value, int | float) else str(value)
-
-
 def _name(benchmark: str) -> str:
     return HEADLINES[benchmark][0] if benchmark in HEADLINES else benchmark
-
-
-def _results(summary: str | os.PathLike | None, metrics: Files) -> list[str]:
-    parts = [_read_text(summary)] if summary else []
-    for benchmark, path in metrics.items():
-        numbers = read_json(path)
-        table = _table(["measure", "value"], ([key, _number(value)] for key, value in numbers.items()))
-        parts.append(f"<details><summary>All numbers: {escape(_name(benchmark))}</summary>{table}</details>")
-    return parts
 
 
 def _curves(history: str | os.PathLike | None) -> list[str]:
@@ -136,17 +110,17 @@ def _objects(objects: Files) -> list[str]:
     rows = [
         [
             split,
-            _number(facts["images_listed"]),
-            _number(len(facts["images_missing"])),
-            _number(facts["annotations_listed"]),
-            _number(len(facts["annotations_broken"])),
-            _number(facts["crowds"]),
-            _number(facts["objects"]),
-            _number(len(facts["objects_per_category"])),
+            number(facts["images_listed"]),
+            number(len(facts["images_missing"])),
+            number(facts["annotations_listed"]),
+            number(len(facts["annotations_broken"])),
+            number(facts["crowds"]),
+            number(facts["objects"]),
+            number(len(facts["objects_per_category"])),
         ]
         for split, facts in found.items()
     ]
-    parts = ["<h3>Objects</h3>", _table(head, rows)]
+    parts = ["<h3>Objects</h3>", table(head, rows)]
     for split, facts in found.items():
         counts = sorted(facts["objects_per_category"].items(), key=lambda item: (-item[1], item[0]))
         left_out = ", ".join(f"{count:,} {reason}" for reason, count in sorted(facts["left_out"].items()))
@@ -172,7 +146,7 @@ def _pair_sets(pair_sets: Files, galleries: Files, page: Path) -> list[str]:
         contents = {name: read_json(path) for name, path in pair_sets.items()}
         facts = {name: describe_set(content) for name, content in contents.items()}
         head = list(dict.fromkeys(title for own in facts.values() for title in own))
-        parts.append(_table(["set", *head], ([name, *(own.get(t, "") for t in head)] for name, own in facts.items())))
+        parts.append(table(["set", *head], ([name, *(own.get(t, "") for t in head)] for name, own in facts.items())))
         parts += [
             _folded(f"{name}: unreadable photos", content["unreadable_photos"]) for name, content in contents.items()
         ]
@@ -182,31 +156,10 @@ def _pair_sets(pair_sets: Files, galleries: Files, page: Path) -> list[str]:
     return parts
 
 
-def _duration(seconds: float) -> str:
-    hours, rest = divmod(round(seconds), 3600)
-    minutes, left = divmod(rest, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {left:02d} s" if minutes else f"{seconds:.1f} s"
-
-
-def _times(seconds: Mapping[str, float]) -> list[str]:
-    return [_table(["stage", "time"], ([name, _duration(value)] for name, value in seconds.items()))] if seconds else []
-
-
-def _settings(config: Mapping[str, Any]) -> list[str]:
-    if not config:
-        return []
-    text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=100)
-    return [f"<details><summary>The whole configuration</summary><pre>{escape(text)}</pre></details>"]
-
-
 def write_page(
     output: str | os.PathLike,
     title: str,
     *,
-    config: Mapping[str, Any],
-    metrics: Files | None = None,
     summary: str | os.PathLike | None = None,
     history: str | os.PathLike | None = None,
     pictures: Files | None = None,
@@ -214,7 +167,7 @@ def write_page(
     pair_sets: Files | None = None,
     galleries: Files | None = None,
     clusters: str | os.PathLike | None = None,
-    seconds: Mapping[str, float] | None = None,
+    provenance: str | os.PathLike | None = None,
     introduction: str = "",
 ) -> None:
     """Write the report of a run as one self-contained HTML page; what is not given is left out.
@@ -222,8 +175,6 @@ def write_page(
     Args:
         output: the page.
         title: plain text.
-        config: the settings in use, plain values.
-        metrics: JSON of flat numbers, by benchmark.
         summary: HTML of ``tables.write_summary``; taken in as it is.
         history: SVG of ``plots.plot_history``; taken in as it is.
         pictures: JPEG or PNG, by benchmark; embedded.
@@ -231,7 +182,7 @@ def write_page(
         pair_sets: ``manifest.json`` of a pair set, by name.
         galleries: HTML pages, by name; linked by their path relative to the page.
         clusters: page of the clusters that discovery found; linked.
-        seconds: time taken, by stage.
+        provenance: HTML of ``provenance.write_provenance``; taken in as it is.
         introduction: plain text under the title.
 
     Raises:
@@ -246,12 +197,11 @@ def write_page(
             f"has no {error}; remake the object tables and pair sets"
         ) from None
     sections = [
-        _section("results", "Results", _results(summary, metrics or {})),
+        _section("results", "Results", [_read_text(summary)] if summary else []),
         _section("training", "Training", _curves(history)),
         _section("pictures", "Pictures", _pictures(pictures or {}, clusters, output)),
         _section("data", "Data", data),
-        _section("times", "Times", _times(seconds or {})),
-        _section("settings", "Settings", _settings(config)),
+        _section("provenance", "Provenance", [_read_text(provenance)] if provenance else []),
     ]
     present = [section for section in sections if section[2]]
     links = "".join(f'<li><a href="#{anchor}">{escape(name)}</a></li>' for anchor, name, _ in present)

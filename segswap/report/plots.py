@@ -67,10 +67,16 @@ def read_history(path: str | os.PathLike) -> Series:
 
 
 def _held_out(series: Series) -> dict[str, str]:
-    """Return the held-out columns that are shares in [0, 1]: others would need an axis of their own."""
+    """Return the held-out columns to draw: shares in [0, 1] of all pairs together.
+
+    Errors in cells would need an axis of their own; numbers by kind and style (``mask_iou_1obj``) would make
+    twenty lines of four.
+    """
     found = {}
     for name, points in series.items():
-        if name.startswith(_HELD_OUT) and all(0 <= value <= 1 for _, value in points):
+        part = any(name.startswith(f"{whole}_") for whole in found)
+        share = "error" not in name and all(0 <= value <= 1 for _, value in points)
+        if name.startswith(_HELD_OUT) and share and not part:
             found[name] = name.removeprefix(_HELD_OUT).replace("_", " ")
     return found
 

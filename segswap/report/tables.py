@@ -11,6 +11,7 @@ from html import escape
 
 from segswap.benchmarks.published import TABLES, Table, published_share
 from segswap.files import write_text
+from segswap.report.document import number, table
 from segswap.report.grid import Cell, Grid, grid_html, grid_markdown, write_fragment
 
 Metrics = Mapping[str, Mapping[str, float]]
@@ -259,12 +260,28 @@ def summary_markdown(metrics: Metrics, facts: Mapping[str, str] | None = None) -
     return "\n\n".join(parts) + "\n"
 
 
+def _all_numbers(benchmark: str, numbers: Mapping[str, float]) -> str:
+    """Return every number of a benchmark as a table that opens on demand: a row per measure, a column per matcher."""
+    prefixes = tuple(prefix for _, _, prefix in _MATCHERS if prefix)
+    keys = dict.fromkeys(
+        next((key.removeprefix(prefix) for prefix in prefixes if key.startswith(prefix)), key) for key in numbers
+    )
+    rows = (
+        [key, *(number(numbers[prefix + key]) if prefix + key in numbers else _ABSENT for _, _, prefix in _MATCHERS)]
+        for key in keys
+    )
+    content = table(["measure", *(heading for _, heading, _ in _MATCHERS)], rows)
+    return f"<details><summary>All numbers: {escape(HEADLINES[benchmark][0])}</summary>{content}</details>"
+
+
 def summary_html(metrics: Metrics, facts: Mapping[str, str] | None = None) -> str:
-    """Return the summary and the published tables as HTML: a section without the frame of a document."""
+    """Return the summary, the published tables and all numbers as HTML: a section without the frame of a document."""
     parts = [grid_html(grid, 3) for grid in _own_grids(metrics, facts)]
     if published := _published_grids(metrics):
         parts += ["<h3>Beside the published results</h3>", f'<p class="note">{escape(_PUBLISHED_NOTE)}</p>']
         parts += [grid_html(grid, 4) for grid in published]
+    if metrics:
+        parts += ["<h3>All numbers</h3>", *(_all_numbers(name, metrics[name]) for name in HEADLINES if name in metrics)]
     return "<section>\n" + "\n".join(parts) + "\n</section>\n"
 
 

@@ -477,7 +477,6 @@ def report_files(wildcards):
     folder = f"results/{wildcards.run}"
     sets = [(split, kind) for split in SPLITS for kind in KINDS]
     return {
-        "metrics": run_metrics(wildcards.run),
         "pictures": {
             **{name: f"{folder}/pictures/{name}.jpg" for name in reported(run)},
             "hard negatives": f"{folder}/pictures/hard_negatives.jpg",
@@ -512,6 +511,37 @@ def report_flags(wildcards):
     """Return the flags that name the parts of the report page."""
     files = report_files(wildcards)
     return flags(**{name: json.dumps(paths) for name, paths in files.items()})
+
+
+def origins(wildcards):
+    """Return the files that a run's results rest on, small enough to be hashed: lists, weights, checkpoints."""
+    run = RUNS[wildcards.run]
+    styles = sharing.styles(run)
+    tables = [sharing.objects(run, split) for split in SPLITS]
+    trained = [
+        f"results/{wildcards.run}/checkpoints/{name}.pt"
+        for name in ("untrained", "stage1", "stage2")
+    ]
+    return [
+        *(
+            table.settings[key]
+            for table in tables
+            for key in table.settings
+            if key == "annotations"
+        ),
+        *(styles.settings[key] for key in ("vgg", "decoder") if key in styles.settings),
+        *([f"{styles.folder}/statistics.npz"] if styles.title != "none" else []),
+        *(path for split in SPLITS for path in manifests(split)(wildcards)),
+        run_trunk_weights(wildcards),
+        *trained,
+    ]
+
+
+def finished_benchmarks(wildcards):
+    """Return the metrics and pictures of the benchmarks that a run's report shows."""
+    names = reported(RUNS[wildcards.run])
+    pictures = [f"results/{wildcards.run}/pictures/{name}.jpg" for name in names]
+    return [*reported_metrics(wildcards), *pictures]
 
 
 def measured_folders(wildcards):

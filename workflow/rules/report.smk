@@ -1,4 +1,7 @@
-# Makes: the tables, the curves, and the run's own report page. Needs: metrics, histories, pictures, galleries.
+# Makes: the tables, the curves, the provenance, and the run's own report page; links to what runs share.
+# Needs: metrics, histories, pictures, galleries.
+
+import snakemake
 
 
 rule summary:
@@ -24,7 +27,7 @@ rule summary:
         runtime=10,
     params:
         facts=summary_facts,
-        version=versions.METRICS,
+        version=versions.TABLES,
     shell:
         "python workflow/scripts/summary.py"
         " --facts {params.facts:q}"
@@ -45,7 +48,7 @@ rule plot_history:
             caption="../report/history.rst",
             category="Results",
             subcategory="Curves",
-            labels={"run": "{run}"},
+            labels={"run": "{run}", "curves": "all trainings"},
         ),
     log:
         f"{LOGS}/plot_history.log",
@@ -64,12 +67,56 @@ rule plot_history:
         " > {log:q} 2>&1"
 
 
+rule provenance:
+    """Software, settings, hashes of what the results rest on, time and memory of every rule: made when all else is."""
+    input:
+        # What the results rest on, hashed: of the run, and the files of others that the configuration names.
+        files=origins,
+        # Not hashed: what comes last, so that the times of all that went before are there.
+        after=finished_benchmarks,
+    output:
+        json=f"{RESULTS}/provenance.json",
+        html=report(
+            f"{RESULTS}/provenance.html",
+            caption="../report/provenance.rst",
+            category="Provenance",
+            labels={"run": "{run}", "page": "software, files, times, settings"},
+        ),
+    log:
+        f"{LOGS}/provenance.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=500,
+        runtime=60,
+        # No parameter: another Snakemake makes no other results.
+        snakemake=snakemake.__version__,
+    params:
+        config=lambda wildcards: json.dumps(
+            {k: v for k, v in RUNS[wildcards.run].items() if k != "compute"}
+        ),
+        records="resources/.records",
+        times=measured_folders,
+        version=versions.PROVENANCE,
+    shell:
+        "python workflow/scripts/provenance.py"
+        " --files {input.files:q}"
+        " --config {params.config:q}"
+        " --records {params.records:q}"
+        " --times {params.times:q}"
+        " --snakemake {resources.snakemake}"
+        " --json {output.json:q}"
+        " --html {output.html:q}"
+        " > {log:q} 2>&1"
+
+
 rule report_page:
     """Numbers, curves, pictures, and what the data are, on one page that opens anywhere."""
     input:
         unpack(report_inputs),
         summary=f"{RESULTS}/tables/summary.html",
         history=f"{RESULTS}/plots/history.svg",
+        provenance=f"{RESULTS}/provenance.html",
     output:
         f"{RESULTS}/report.html",
     log:
@@ -81,22 +128,17 @@ rule report_page:
         runtime=10,
     params:
         files=report_flags,
-        config=lambda wildcards: json.dumps(
-            {k: v for k, v in RUNS[wildcards.run].items() if k != "compute"}
-        ),
         title="SegSwap: {run}",
         clusters=lambda wildcards, input: flags(clusters=input.get("clusters")),
-        times=measured_folders,
         version=versions.PICTURES,
     shell:
         "python workflow/scripts/report_page.py"
         " --title {params.title:q}"
-        " --config {params.config:q}"
         " {params.files}"
         " {params.clusters}"
         " --summary {input.summary:q}"
         " --history {input.history:q}"
-        " --times {params.times:q}"
+        " --provenance {input.provenance:q}"
         " --output {output:q}"
         " > {log:q} 2>&1"
 
@@ -148,7 +190,7 @@ rule compare_runs:
     params:
         metrics=json.dumps({run: run_metrics(run) for run in RUNS}),
         changes=json.dumps(run_changes()),
-        version=versions.METRICS,
+        version=versions.TABLES,
     shell:
         "python workflow/scripts/compare_runs.py"
         " --metrics {params.metrics:q}"

@@ -6,27 +6,23 @@ import argparse
 
 from segswap.program import json_value, run
 from segswap.report.page import write_page
-from segswap.report.times import read_times
 
 
 def main() -> None:
     """Parse the arguments and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--title", required=True)
-    parser.add_argument("--config", type=json_value, required=True, help="the whole configuration, as JSON")
-    for name in ("metrics", "pictures", "objects", "pair-sets", "galleries"):
+    for name in ("pictures", "objects", "pair-sets", "galleries"):
         parser.add_argument(f"--{name}", type=json_value, required=True, help="files by name, as JSON")
     parser.add_argument("--summary", required=True, help="summary table (HTML)")
     parser.add_argument("--history", required=True, help="curves (SVG)")
     parser.add_argument("--clusters", help="page of the clusters of discovery (HTML)")
-    parser.add_argument("--times", nargs="+", required=True, help="folders of the jobs' times (TSV)")
+    parser.add_argument("--provenance", required=True, help="software, files, times and settings (HTML)")
     parser.add_argument("--output", required=True, help="page to write")
     args = parser.parse_args()
     write_page(
         args.output,
         args.title,
-        config=args.config,
-        metrics=args.metrics,
         summary=args.summary,
         history=args.history,
         pictures=args.pictures,
@@ -34,7 +30,7 @@ def main() -> None:
         pair_sets=args.pair_sets,
         galleries=args.galleries,
         clusters=args.clusters,
-        seconds=read_times(*args.times),
+        provenance=args.provenance,
     )
 
 
