@@ -2,7 +2,8 @@
 
 Runs whose configurations agree in that part use the same files, below ``results/shared/<stage>/<name>``. A part names
 the parts that it is made from, so its key changes with theirs. How programs run (device, number format chosen by it,
-workers) is in no key. Versions of stages (``segswap.versions``) are in none either: a new meaning replaces the files.
+workers) is in no key. Versions of stages (``segswap.versions``) are in none either, but for pairs: a new meaning
+replaces the files.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from segswap import versions
 from segswap.errors import InputError
 from segswap.files import content_key, read_json, write_json
 
@@ -73,7 +75,11 @@ def pair_settings(config: Config, split: str) -> Config:
 
 
 def pairs(config: Config, split: str, kind: str) -> Part:
-    """A set of pairs. Splits with equal settings would share it: what tells them apart is their photos."""
+    """A set of pairs. Splits with equal settings would share it: what tells them apart is their photos.
+
+    Its key holds the versions of its making. The manifest does not depend on the times of its shards, and Snakemake
+    takes no notice of a changed parameter where such an input is made anew.
+    """
     section = config["pairs"]
     settings = {
         "objects": objects(config, split).name,
@@ -85,6 +91,7 @@ def pairs(config: Config, split: str, kind: str) -> Part:
         "pairs_per_shard": section["pairs_per_shard"],
         "jpeg_quality": section["jpeg_quality"],
         "seed": config["seed"],
+        "version": [versions.RECIPE, versions.PAIRS],
     }
     if config["style"]["method"] == "adain":
         settings["precision"] = config["style"]["precision"]

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
-from workflow_runs import ROOT, command, copy_project, digests, planned, snakemake
+from workflow_runs import ROOT, copy_project, digests, files_below, planned, snakemake
 
 BENCHMARKS = ("pairs", "brueghel", "planted", "tokyo247", "pitts30k", "internet", "discovery")
 
@@ -71,27 +71,31 @@ def test_a_deleted_shard_is_made_again_alone_and_byte_for_byte(finished: Path) -
 def members(folder: Path) -> dict[str, bytes]:
     """Return the bytes of all samples of the pair sets in a folder, by set and member."""
     found = {}
-    for path in folder.rglob("*.tar"):
+    for path in (path for path in files_below(folder) if path.suffix == ".tar"):
         with tarfile.open(path) as tar:
             found.update({f"{path.parent.name}/{info.name}": tar.extractfile(info).read() for info in tar})
     return found
 
 
 def test_pairs_have_the_same_bytes_for_any_number_of_cores_and_any_shard_size(finished: Path, tmp_path: Path) -> None:
-    pairs = "results/tiny/pairs/train"
-    for cores, per_shard in (("1", 8), ("8", 8), ("8", 5)):
+    def train_pairs(folder: Path) -> Path:
+        return folder / "results/tiny/pairs/train"
+
+    def without_times(found: dict[str, str]) -> dict[str, str]:
+        return {name: digest for name, digest in found.items() if "benchmarks" not in name}
+
+    for cores, per_shard in (("1", 8), ("8", 5)):
         folder = copy_project(tmp_path / f"{cores}-{per_shard}")
         shutil.copytree(finished / "resources", folder / "resources")
-        shutil.copytree(finished / "results/tiny/objects", folder / "results/tiny/objects")
-        shutil.copy(finished / "results/tiny/styles.npz", folder / "results/tiny/styles.npz")
-        settings = json.dumps({"pairs_per_shard": per_shard})
-        targets = [f"{pairs}/{kind}/manifest.json" for kind in ("1obj", "2obj")]
-        snakemake(folder, "--cores", cores, "--config", f"pairs={settings}", "--", *targets)
+        for stage in ("objects", "styles"):
+            shutil.copytree(finished / f"results/shared/{stage}", folder / f"results/shared/{stage}")
+        settings = json.dumps({"pairs_per_shard": per_shard, "heldout": {"1obj": 4, "2obj": 4}})
+        snakemake(folder, "--cores", cores, "--config", f"pairs={settings}", "--", "pairs")
         if per_shard == 8:
-            assert digests(folder / pairs) == digests(finished / pairs)
+            assert without_times(digests(train_pairs(folder))) == without_times(digests(train_pairs(finished)))
         else:
-            assert len(list((folder / pairs).rglob("*.tar"))) == 8
-            assert members(folder / pairs) == members(finished / pairs)
+            assert len([path for path in files_below(train_pairs(folder)) if path.suffix == ".tar"]) == 8
+            assert members(train_pairs(folder)) == members(train_pairs(finished))
 
 
 def test_a_key_reruns_what_reads_it_and_nothing_else(finished: Path) -> None:
@@ -114,15 +118,15 @@ def test_a_key_reruns_what_reads_it_and_nothing_else(finished: Path) -> None:
     assert rules(benchmarks={"discovery": {"threshold": 0.5}}) - report == {"metrics_discovery", "picture_discovery"}
     assert rules(compute={"device": "cpu", "workers": 1}) == set(), "how programs run changes no result"
     stage2 = rules(train={"stage2": {"epochs": 2}})
-    assert "train_stage2" in stage2 and not stage2 & {"train_stage1", "pair_shard", "pretrain_backbone"}
-    assert "pair_shard" in rules(seed=2)
+    assert "stage2" in stage2 and not stage2 & {"stage1", "pair_shard", "pretrain_backbone"}
+    assert {"pair_shard", "pair_manifest", "link_shared"} <= rules(seed=2)
 
 
 def test_a_single_stage_can_be_forced(finished: Path) -> None:
-    jobs = planned(finished, "--forcerun", "train_stage2")
-    assert jobs["train_stage2"] == 1 and "train_stage1" not in jobs and "pair_shard" not in jobs
+    jobs = planned(finished, "--forcerun", "stage2")
+    assert jobs["stage2"] == 1 and "stage1" not in jobs and "pair_shard" not in jobs
     before = (finished / "results/tiny/checkpoints/stage2.pt").read_bytes()
-    snakemake(finished, "--forcerun", "train_stage2", "--until", "train_stage2")
+    snakemake(finished, "--forcerun", "stage2", "--until", "stage2")
     again = (finished / "results/tiny/checkpoints/stage2.pt").read_bytes()
     assert hashlib.sha256(again).digest() == hashlib.sha256(before).digest(), "the same training, bit for bit"
 
@@ -146,7 +150,8 @@ def test_named_targets_are_listed_and_plan_what_they_name(finished: Path) -> Non
         rule for rule in rules("evaluate_brueghel") if "places" in rule or "internet" in rule or "cluster" in rule
     }
     assert {"match_collection", "cluster_page"} <= rules("evaluate_discovery")
-    assert "train_stage2" not in rules("train_stage1") and "pair_shard" in rules("train_stage1")
+    assert "stage2" not in rules("train_stage1") and {"pair_shard", "stage1"} <= rules("train_stage1")
+    assert "stage2" in rules("train_stage2")
     assert rules("pairs_1obj") >= {"pair_shard", "gallery"} and "pretrain_backbone" not in rules("pairs_1obj")
 
 
@@ -185,6 +190,45 @@ def test_the_published_protocol_runs_from_features_to_the_tables(finished: Path,
     assert metrics.read_text() != before, "another arithmetic, other numbers"
 
 
+def test_runs_side_by_side_share_what_they_have_in_common_and_stand_in_one_table(
+    finished: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "study"
+    shutil.copytree(finished, folder, symlinks=True)
+    study = {
+        "base": "config/tiny.yaml",
+        "run": "study",
+        "benchmarks": {"run": ["pairs"]},
+        "runs": {"full": {}, "no-correspondence-loss": {"train": {"loss": {"eta": 0}}}},
+    }
+    (folder / "config/study.yaml").write_text(json.dumps(study))
+    settings = ("--configfile", "config/study.yaml")
+    jobs = planned(folder, *settings)
+    assert jobs["stage1"] == jobs["stage2"] == jobs["link_shared"] == 2
+    shared = {"object_table", "style_statistics", "pair_shard", "pair_manifest", "pretrain_backbone", "pair_features"}
+    assert not shared & set(jobs), "made by the run before"
+    said = snakemake(folder, *settings)
+    table = (folder / "results/study/tables/comparison.md").read_text()
+    assert "| study-full | nothing |" in table and "| study-no-correspondence-loss | train.loss.eta: 0 |" in table
+    assert "| study-full | nothing |" in said
+    checkpoints = [folder / f"results/study-{name}/checkpoints/stage1.pt" for name in study["runs"]]
+    assert checkpoints[0].read_bytes() != checkpoints[1].read_bytes()
+    assert not planned(folder, *settings) and not planned(folder), "the runs leave each other alone"
+    links = [folder / f"results/{run}/pairs/train/1obj" for run in ("tiny", "study-full")]
+    assert links[0].resolve() == links[1].resolve()
+    said = subprocess.run(
+        [sys.executable, "-m", "segswap.cli", "unused"], cwd=folder, capture_output=True, text=True, check=True
+    ).stdout
+    assert said == "0.0 MB that no run uses\n"
+
+
+def test_the_ablations_plan_makes_once_what_they_have_in_common(finished: Path) -> None:
+    jobs = planned(finished, "--configfile", "config/ablations.yaml")
+    assert jobs["stage1"] == jobs["stage2"] == 10 and jobs["compare_runs"] == 1
+    assert jobs["pair_shard"] == 18, "4 shards of each kind, with and without blending, and one of each held out"
+    assert jobs["pretrain_backbone"] == 2 and jobs["pair_features"] == 8 and jobs["features_places"] == 2
+
+
 def test_absent_requested_data_is_named_and_stops_nothing_else(finished: Path) -> None:
     settings = json.dumps({"tokyo247": {"folder": "resources/tokyo247"}})
     said = snakemake(finished, "--config", f"benchmarks={settings}", fails=True)
@@ -220,7 +264,7 @@ def test_the_papers_plan_has_all_shards_and_benchmarks(finished: Path) -> None:
     assert jobs["pair_shard"] == "202", "100 + 100 for training, 1 + 1 held out"
     assert jobs["predict_places"] == "48" and jobs["check_places"] == "2"
     assert jobs["match_collection"] == "60", "3 matchers: 4 chunks of 3 classes, 8 of the paintings"
-    for rule in ("predict_pairs", "predict_details", "train_stage1", "train_stage2"):
+    for rule in ("predict_pairs", "predict_details", "stage1", "stage2"):
         assert rule in jobs
 
 

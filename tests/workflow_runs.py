@@ -51,9 +51,12 @@ def planned(folder: Path, *arguments: str) -> dict[str, int]:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of every file of a folder, by its relative path."""
+    """Return the SHA-256 of every file of a folder, by its relative path; links are followed."""
     return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files_below(folder)
     }
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Return every file of a folder, in order; links are followed."""
+    return sorted(Path(where, name) for where, _, names in os.walk(folder, followlinks=True) for name in names)

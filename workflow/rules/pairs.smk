@@ -157,7 +157,6 @@ rule pair_shard:
         max_bad_share=shared("pairs", "max_bad_share"),
         style=style_flags("pairs"),
         seed=shared("pairs", "seed"),
-        version=(versions.RECIPE, versions.PAIRS),
     shell:
         "python workflow/scripts/pair_shard.py"
         " --table {input.table:q}"
@@ -197,7 +196,6 @@ rule pair_manifest:
         kind=lambda wildcards: PARTS["pairs", wildcards.part].title,
         shards=shards,
         settings=pair_set_settings,
-        version=(versions.RECIPE, versions.PAIRS),
     shell:
         "python workflow/scripts/pair_manifest.py"
         " --kind {params.kind}"
