@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import pyarrow as pa
@@ -20,6 +22,9 @@ from segswap.pairs.recipe import KINDS, PairSettings
 from segswap.pairs.render import Photos
 from segswap.pairs.shards import PairSet, shard_indices, shard_name, write_set_manifest, write_shard
 from segswap.pairs.style import Reinhard, StyleStatistics, compute_style_statistics
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 settings.register_profile(
     "segswap", deadline=None, derandomize=True, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
@@ -181,3 +186,44 @@ def make_table() -> Callable[..., ObjectTable]:
         return ObjectTable(pa.Table.from_pylist(sorted(rows, key=lambda row: row["image_id"]), schema=SCHEMA))
 
     return make
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium; tests skip where none is installed."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not chromium:
+        pytest.skip("no Chromium on this machine: install it (Debian: apt-get install chromium) to run this test")
+    from playwright.sync_api import sync_playwright  # not loaded by tests that need no browser
+
+    with sync_playwright() as playwright:
+        # Containers run as root, where Chromium's sandbox cannot start.
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def show(browser) -> Iterator[Callable[..., Page]]:
+    """A function that opens a file, offline, in a colour scheme and width; at the end nothing may have gone wrong.
+
+    Nor may the page have asked for anything but files. ``warnings``: whether the console may not even have warnings.
+    """
+    said, contexts = [], []
+
+    def opened(path: Path, scheme: str = "light", width: int = 1280, warnings: bool = True) -> Page:
+        context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900}, offline=True)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: said.append(message.text) if warnings or message.type == "error" else None)
+        page.on("pageerror", lambda error: said.append(str(error)))
+        own = ("file:", "data:", "blob:")
+        page.on("request", lambda request: None if request.url.startswith(own) else said.append(f"asked {request.url}"))
+        page.on("requestfailed", lambda request: said.append(f"failed: {request.url[:80]}"))
+        page.goto(path.as_uri())
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert said == []

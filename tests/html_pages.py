@@ -1,8 +1,11 @@
-"""What tests of HTML files share: a parser that sees what a page refers to and whether it is balanced."""
+"""What tests of HTML files share: what a page refers to, whether it is balanced, whether its pictures load."""
 
 from __future__ import annotations
 
 from html.parser import HTMLParser
+
+from playwright.sync_api import Frame
+from playwright.sync_api import Page as BrowserPage
 
 NASTY = """Hans & "Anna's" <b>v.2</b>.jpg"""
 
@@ -52,3 +55,19 @@ def parse(path) -> Page:
 def outside(page: Page) -> list[str]:
     """Return what a page refers to beyond itself."""
     return [reference for reference in page.references if not reference.startswith(("data:", "#"))]
+
+
+def unloaded(page: BrowserPage | Frame) -> list[str]:
+    """Return which pictures of a page do not decode, those below the fold included."""
+    return page.evaluate(
+        """async () => {
+            const failed = [];
+            for (const image of document.querySelectorAll('image, img')) {
+                const copy = new Image();
+                copy.src = image.getAttribute('href') ?? image.src;
+                await copy.decode().catch(() => {});
+                if (!copy.naturalWidth) failed.push(image.id || image.alt || 'tint');
+            }
+            return failed;
+        }"""
+    )

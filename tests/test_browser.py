@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from html_pages import unloaded
+from playwright.sync_api import Page
 
 from segswap.discovery.clusters import CORRESPONDENCES, REGIONS
 from segswap.discovery.collection import Collection
@@ -22,40 +21,6 @@ from segswap.report.provenance import collect, write_provenance
 from segswap.report.times import Cost
 
 SCHEMES = ("light", "dark")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A headless Chromium; tests skip where none is installed."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if not chromium:
-        pytest.skip("no Chromium on this machine: install it (Debian: apt-get install chromium) to run this test")
-    with sync_playwright() as playwright:
-        # Containers run as root, where Chromium's sandbox cannot start.
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def show(browser) -> Iterator[Callable[..., Page]]:
-    """A function that opens a file, offline, in a colour scheme and width; at the end nothing may have gone wrong."""
-    said, contexts = [], []
-
-    def opened(path: Path, scheme: str = "light", width: int = 1280) -> Page:
-        context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900}, offline=True)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("requestfailed", lambda request: said.append(f"failed: {request.url[:80]}"))
-        page.goto(path.as_uri())
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert said == []
 
 
 @pytest.fixture(scope="module", params=["1obj", "2obj"])
@@ -83,22 +48,6 @@ def contrast(page: Page, selector: str) -> float:
     back = page.evaluate("getComputedStyle(document.body).backgroundColor")
     low, high = sorted((luminance(text), luminance(back)))
     return (high + 0.05) / (low + 0.05)
-
-
-def unloaded(page: Page) -> list[str]:
-    """Return which pictures of a page do not decode, those below the fold included."""
-    return page.evaluate(
-        """async () => {
-            const failed = [];
-            for (const image of document.querySelectorAll('image, img')) {
-                const copy = new Image();
-                copy.src = image.getAttribute('href') ?? image.src;
-                await copy.decode().catch(() => {});
-                if (!copy.naturalWidth) failed.push(image.id || image.alt || 'tint');
-            }
-            return failed;
-        }"""
-    )
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -5,16 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tarfile
 import time
+import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
-from workflow_runs import ROOT, copy_project, digests, files_below, planned, snakemake
+from html_pages import unloaded
+from workflow_runs import ROOT, command, copy_project, digests, files_below, planned, snakemake
 
 BENCHMARKS = ("pairs", "brueghel", "planted", "tokyo247", "pitts30k", "internet", "discovery")
 
@@ -314,3 +318,61 @@ def test_what_the_demo_run_of_this_checkout_reached() -> None:
         assert found[key] > found[f"untrained_{key}"] + 0.1, "clearly better than the untrained model"
     assert found["mask_iou"] > found["baseline_mask_iou"] + 0.05, "and than cosine matching of the same features"
     assert found["roc_auc"] > found["baseline_roc_auc"] + 0.02
+
+
+def test_snakemakes_report_opens_offline_and_shows_every_result(finished: Path, tmp_path: Path, show) -> None:
+    snakemake(finished, "--report", "report.zip")
+    with zipfile.ZipFile(finished / "report.zip") as packed:
+        packed.extractall(tmp_path)
+    # Its style sheet warns on the console of being built in the browser.
+    page = show(tmp_path / "report/report.html", warnings=False)
+    menu = page.locator("nav").first
+    described = page.evaluate("Object.values(results).map(r => r.name + ': ' + (r.caption || ''))")
+    assert described and all(re.search(r": .*\w", text, re.DOTALL) for text in described), (
+        "every result has its caption"
+    )
+
+    def open_menu(*names: str) -> None:
+        page.reload()
+        for name in names:
+            menu.get_by_text(name, exact=True).last.click()
+
+    def entries(*names: str) -> list[str]:
+        open_menu(*names)
+        return [text for text in menu.locator("ul").last.inner_text().splitlines() if text]
+
+    places = []
+    for category in ("Pairs", "Results", "Provenance"):
+        open_menu(category)
+        found = [] if menu.locator("tbody").count() else entries(category)
+        places += [(category, name) for name in found] or [(category,)]
+
+    shown: dict[str, str] = {}
+    for place in places:
+        open_menu(*place)
+        for row in menu.locator("tbody tr").all():
+            view = row.locator("a").first
+            if view.get_attribute("href") != "#":
+                continue  # JSON, to be downloaded: its numbers stand in the tables
+            view.click()
+            picture = page.locator("div.h-screen img").last
+            if page.locator("iframe").count():
+                handle = page.locator("iframe").element_handle()
+                frame = handle.content_frame()
+                frame.wait_for_load_state()
+                assert unloaded(frame) == []
+                shown[Path(handle.get_attribute("src")).name] = frame.locator("body").inner_text()
+            else:
+                picture.evaluate("image => image.decode()")
+                assert picture.evaluate("image => image.naturalWidth") > 100
+                assert picture.bounding_box()["y"] >= 0, "its top is in reach"
+                shown[Path(picture.get_attribute("src")).name] = ""
+    pictures = {f"{name}.jpg" for name in BENCHMARKS}
+    assert (
+        set(shown) >= {"summary.html", "history.svg", "train-1obj.html", "clusters.html", "provenance.html"} | pictures
+    )
+    assert "Brueghel" in shown["summary.html"] and "Beside the published results" in shown["summary.html"]
+    assert "Pairs: one object" in shown["train-1obj.html"] and "What the images share" in shown["clusters.html"]
+    stage2 = hashlib.sha256((finished / "results/tiny/checkpoints/stage2.pt").read_bytes()).hexdigest()
+    assert stage2 in shown["provenance.html"] and f"torch\t{metadata.version('torch')}" in shown["provenance.html"]
+    assert "pretrain_backbone" in shown["provenance.html"], "with its time and memory"
