@@ -1,4 +1,4 @@
-"""Poisson blending: nothing moves, and nothing changes that should not."""
+"""Poisson blending, and pasting: nothing moves, and nothing changes that should not."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
+from segswap.pairs.blending import paste
 from segswap.pairs.poisson import TooThin, poisson_blend
 from segswap.randomness import generator
 
@@ -151,3 +152,13 @@ def test_blend_does_not_depend_on_the_number_of_threads():
         with threadpool_limits(threads):
             found.append(poisson_blend(source, target, mask))
     np.testing.assert_array_equal(*found)
+
+
+def test_pasting_puts_the_masked_pixels_over_the_others_and_refuses_what_blending_refuses() -> None:
+    source, target = checkers((40, 50)), np.full((40, 50, 3), 7, np.uint8)
+    mask = disc((40, 50), (20, 18), 9)
+    pasted = paste(source, target, mask)
+    assert (pasted[mask] == source[mask]).all() and (pasted[~mask] == 7).all() and (target == 7).all()
+    for box in ((3, 3, 5, 20), (3, 3, 20, 5)):
+        with pytest.raises(TooThin):
+            paste(source, target, box_mask(box, (40, 50)))

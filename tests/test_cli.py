@@ -12,8 +12,9 @@ import pytest
 import torch
 import yaml
 
-from segswap import cli
-from segswap.files import write_bytes
+from segswap import cli, sharing
+from segswap.config import read_config
+from segswap.files import write_bytes, write_json
 from segswap.images import encode_jpeg, read_image
 from segswap.matching.features import extract_features
 from segswap.models.backbone import Backbone, BackboneSettings
@@ -96,20 +97,29 @@ def test_info_describes_checkpoints_and_feature_stores(
 @pytest.fixture
 def configured(tiny_world, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder in which the tiny world is a configured run; the folder is entered."""
-    results = tmp_path / "results" / "tiny"
-    (results / "objects").mkdir(parents=True)
-    shutil.copy(tiny_world.objects, results / "objects" / "train.parquet")
-    shutil.copy(tiny_world.style_statistics, results / "styles.npz")
     settings = dataclasses.asdict(tiny_world.pair_settings)
+    blending = settings.pop("blending")
     config = {
         "run": "tiny",
         "seed": tiny_world.seed,
         "objects": {"train": {"images": str(tiny_world.images)}},
         "style": {"method": "reinhard"},
-        "pairs": {**settings, "stretch": list(settings["stretch"]), "jpeg_quality": 95},
+        "pairs": {
+            **settings,
+            "stretch": list(settings["stretch"]),
+            "jpeg_quality": 95,
+            "blending": {"train": blending},
+        },
     }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     monkeypatch.chdir(tmp_path)
+    complete = read_config("config.yaml")
+    for part, source, name in (
+        (sharing.objects(complete, "train"), tiny_world.objects, "objects.parquet"),
+        (sharing.styles(complete), tiny_world.style_statistics, "statistics.npz"),
+    ):
+        Path(part.folder).mkdir(parents=True)
+        shutil.copy(source, Path(part.folder, name))
     return tmp_path
 
 
@@ -130,7 +140,7 @@ def test_pair_says_what_is_missing(monkeypatch, configured: Path) -> None:
     arguments = (*arguments, "--config", "config.yaml")
     assert "--index -1: expected 0 or more" in str(run(monkeypatch, *arguments, "--index", -1))
     found = str(run(monkeypatch, *arguments, "--split", "heldout"))
-    assert "results/tiny/objects/heldout.parquet: not there; make it with `snakemake" in found
+    assert "results/shared/objects/annotations-" in found and "objects.parquet: not there; make it with `snak" in found
     (configured / "config.yaml").write_text("pairs: {sise: 160}")
     assert "pairs.sise: unknown key; did you mean pairs.size?" in str(run(monkeypatch, *arguments))
     (configured / "config.yaml").write_text("- run")
@@ -155,6 +165,21 @@ def test_export_writes_onnx_and_refuses_what_the_published_form_cannot_hold(
     assert str(tmp_path / "onnx" / "matcher.onnx") in capsys.readouterr().out
     said = run(monkeypatch, "export", checkpoint, "--form", "published", "-o", tmp_path / "published.pth")
     assert "the published form holds a plain ResNet-50" in str(said)
+
+
+def test_unused_names_what_no_run_needs_and_deletes_it_where_told_to(monkeypatch, capsys, configured: Path) -> None:
+    part = next((configured / "results/shared/objects").iterdir())
+    other = configured / "results/shared/pairs/1obj-0123456789/1obj-000000.tar"
+    write_bytes(other, bytes(2_500_000))
+    write_json(configured / "results/tiny/shared.json", {"objects/train": f"results/shared/objects/{part.name}"})
+    assert run(monkeypatch, "unused") == 0
+    said = capsys.readouterr().out
+    assert "results/shared/pairs/1obj-0123456789: 2.5 MB\n" in said and part.name not in said
+    assert other.exists()
+    assert run(monkeypatch, "unused", "--delete") == 0
+    assert "1obj-0123456789: 2.5 MB, deleted" in capsys.readouterr().out
+    assert not other.exists() and part.exists()
+    assert "nowhere: no such folder" in str(run(monkeypatch, "unused", "nowhere"))
 
 
 def test_help_lists_all_commands_and_an_unknown_one_is_refused(monkeypatch, capsys) -> None:

@@ -157,6 +157,21 @@ def test_target_changes_where_the_object_is_pasted(tiny_world, kind):
 
 
 @pytest.mark.parametrize("kind", ["1obj", "2obj"])
+def test_pasting_makes_the_same_pairs_with_the_objects_own_colours(tiny_world, kind):
+    photos, settings = tiny_world.photos(), dataclasses.replace(tiny_world.pair_settings, blending="paste")
+    pasted = make_pair(photos, settings, tiny_world.seed, kind, 3)
+    blended = make_pair(photos, tiny_world.pair_settings, tiny_world.seed, kind, 3)
+    assert pasted.recipe == blended.recipe and (pasted.a == blended.a).all()
+    assert (pasted.geometry.labels.mask_b == blended.geometry.labels.mask_b).all()
+    assert (pasted.b != blended.b).any()
+    matrix, mask = pasted.geometry.matrices[0], pasted.geometry.masks[0]
+    size = pasted.b.shape[1::-1]
+    inside = cv2.erode(warp_image(mask, matrix, size, cv2.BORDER_CONSTANT), np.ones((5, 5), np.uint8)) > 250
+    difference = np.abs(warp_image(pasted.a, matrix, size, cv2.BORDER_REFLECT).astype(int) - pasted.b)[inside]
+    assert len(difference) > 50 and np.median(difference) <= 2
+
+
+@pytest.mark.parametrize("kind", ["1obj", "2obj"])
 def test_labels_are_those_of_the_matrices(tiny_world, kind):
     settings, _, pairs = usable(tiny_world, kind, 8)
     size = (settings.size, settings.size)
