@@ -149,6 +149,16 @@ def _cost_row(rule: str, cost: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _hashes(files: Iterable[tuple[str, str, int, str]]) -> str:
+    """Return a list of files with hash, size and address: 64 digits, which a list breaks where a table would not."""
+    entries = (
+        f"<dt>{escape(name)}</dt><dd><code>{escape(digest)}</code><br>{number(size)} bytes"
+        + (f", <span>{escape(url)}</span></dd>" if url else "</dd>")
+        for name, digest, size, url in files
+    )
+    return f"<dl>{''.join(entries)}</dl>"
+
+
 def provenance_html(content: Mapping[str, Any]) -> str:
     """Return the provenance as HTML: a section without the frame of a document.
 
@@ -164,18 +174,14 @@ def provenance_html(content: Mapping[str, Any]) -> str:
         table(["package", "version"], software.items()),
         f'<p class="note">Versions of the stages (segswap/versions.py): {escape(stages)}.</p>',
         "<h3>Files</h3>",
-        '<p class="note">What the results rest on. The manifest of a pair set holds the SHA-256 of every shard.</p>',
-        table(
-            ["file", "bytes", "SHA-256"],
-            ([entry["path"], number(entry["bytes"]), entry["sha256"]] for entry in content["files"]),
-        ),
+        '<p class="note">SHA-256 of what the results rest on. The manifest of pairs holds that of each shard.</p>',
+        _hashes((entry["path"], entry["sha256"], entry["bytes"], "") for entry in content["files"]),
     ]
     if content["downloads"]:
-        rows = ([entry["file"], number(entry["size"]), entry["sha256"], entry["url"]] for entry in content["downloads"])
         parts += [
             "<h3>Downloads</h3>",
             '<p class="note">All that were fetched in this folder, also for other runs.</p>',
-            table(["file", "bytes", "SHA-256", "address"], rows),
+            _hashes((entry["file"], entry["sha256"], entry["size"], entry["url"]) for entry in content["downloads"]),
         ]
     if content["costs"]:
         parts += [
