@@ -11,7 +11,6 @@ from functools import partial
 
 import numpy as np
 import pyarrow as pa
-from sklearn.metrics import roc_auc_score
 
 from segswap.pairs.render import Labels
 from segswap.pairs.shards import PairSet, picture_name
@@ -60,6 +59,9 @@ def metrics(heldout_sets: Sequence[PairSet], table: pa.Table) -> dict[str, float
     ``roc_auc`` (of the pair score, positive against negative pairs), ``negative_mask`` (mean mask on negative
     pairs); over everything, and ``mask_iou`` and ``roc_auc`` for each kind and style.
     """
+    # Late: scikit-learn takes most of a second to load, and pictures and predictions need the rest of this module only.
+    from sklearn.metrics import roc_auc_score
+
     sets = {pairs.kind: pairs for pairs in heldout_sets}
     labels = {
         (kind, n): pairs.labels(n)

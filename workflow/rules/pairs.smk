@@ -215,7 +215,7 @@ rule gallery:
             caption="../report/gallery.rst",
             category="Pairs",
             subcategory="Galleries",
-            labels={"run": "{run}", "split": "{split}", "kind": "{kind}"},
+            labels={"run": "{run}", "set": "{split} {kind}"},
         ),
         sheet=f"{RESULTS}/galleries/{{split}}-{{kind}}.jpg",
     log:

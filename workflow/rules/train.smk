@@ -277,7 +277,9 @@ rule picture_hard_negatives:
         report(
             f"{RESULTS}/pictures/hard_negatives.jpg",
             caption="../report/hard_negatives.rst",
-            category="Pictures",
+            category="Results",
+            subcategory="Pictures",
+            labels={"run": "{run}", "benchmark": "hard negatives"},
         ),
     log:
         f"{LOGS}/picture_hard_negatives.log",
