@@ -155,7 +155,7 @@ def pretrain_backbone(
             if step % run.log_every == 0:
                 rows.append({"step": step, "loss": loss.item()})
                 bar.set_postfix(loss=f"{loss.item():.3f}")
-            if stop.reason or step == settings.steps or time.monotonic() - saved_at > run.state_seconds:
+            if stop.reason or time.monotonic() - saved_at > run.state_seconds:
                 rolling.save(
                     {
                         "step": step,
