@@ -25,6 +25,7 @@ from typing import IO, Any
 import numpy as np
 
 from segswap.errors import InputError
+from segswap.starter import is_orphan
 
 NOT_ARRAYS = (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
 """What ``numpy.load`` and the files that it opens raise where a file is missing, damaged, or holds something else."""
@@ -68,7 +69,7 @@ def remove(path: Path) -> None:
 def claim(path: Path, what: str) -> IO[str]:
     """Make sure that no other process, on this machine or another, works on the same thing; hold it until closed.
 
-    A scheduler that is killed alone leaves its jobs running; the jobs of the next one must not write to the same
+    A Snakemake that is killed alone leaves its jobs running; the jobs of the next one must not write to the same
     unfinished files. A process that ends, however it does, holds nothing any more.
 
     Args:
@@ -99,12 +100,25 @@ def claim(path: Path, what: str) -> IO[str]:
     return file
 
 
+def refuse_orphans() -> None:
+    """Raise an ``InputError`` where the Snakemake that started this program has ended (``segswap.starter``)."""
+    if is_orphan():
+        raise InputError(
+            "the Snakemake that started this program has ended; what was made is not put in place, as the next run "
+            "would not know of it. Start snakemake again"
+        )
+
+
 @contextlib.contextmanager
-def whole_file(path: str | os.PathLike) -> Iterator[Path]:
+def whole_file(path: str | os.PathLike, orphan: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it to ``path`` when the block ends without an error.
 
     The folder is made if needed. On an error (a full disk, a signal turned into an exception) the
     temporary file is removed and ``path`` is left as it was; that of a killed process is removed by the next one.
+
+    Args:
+        path: of the file.
+        orphan: put it in place also where the Snakemake that started this program has ended: what no rule declares.
     """
     path = Path(path)
     temporary = _temporary(path)
@@ -112,6 +126,8 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
         yield temporary
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
+        if not orphan:
+            refuse_orphans()
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -130,6 +146,7 @@ def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
+        refuse_orphans()
         if path.exists():
             shutil.rmtree(path)
         os.replace(temporary, path)
@@ -138,20 +155,21 @@ def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
         raise
 
 
-def write_bytes(path: str | os.PathLike, data: bytes) -> None:
-    """Write ``data`` as a whole file."""
-    with whole_file(path) as temporary:
+def write_bytes(path: str | os.PathLike, data: bytes, orphan: bool = False) -> None:
+    """Write ``data`` as a whole file; ``orphan`` as for ``whole_file``."""
+    with whole_file(path, orphan) as temporary:
         temporary.write_bytes(data)
 
 
-def write_text(path: str | os.PathLike, text: str) -> None:
-    """Write UTF-8 text as a whole file."""
-    write_bytes(path, text.encode())
+def write_text(path: str | os.PathLike, text: str, orphan: bool = False) -> None:
+    """Write UTF-8 text as a whole file; ``orphan`` as for ``whole_file``."""
+    write_bytes(path, text.encode(), orphan)
 
 
-def write_json(path: str | os.PathLike, value: Any) -> None:
-    """Write ``value`` as indented JSON with sorted keys, so equal values give equal bytes."""
-    write_text(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+def write_json(path: str | os.PathLike, value: Any, orphan: bool = False) -> None:
+    """Write ``value`` as indented JSON with sorted keys, so equal values give equal bytes; ``orphan`` as for
+    ``whole_file``."""
+    write_text(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n", orphan)
 
 
 def write_arrays(path: str | os.PathLike, compressed: bool = True, **arrays: np.ndarray) -> None:

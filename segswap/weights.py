@@ -32,14 +32,14 @@ _NOT_WEIGHTS = (
 )
 
 
-def write_state_dict(path: str | os.PathLike, content: dict[str, Any]) -> None:
-    """Write tensors and plain values as a whole file of ``torch.save``.
+def write_state_dict(path: str | os.PathLike, content: dict[str, Any], orphan: bool = False) -> None:
+    """Write tensors and plain values as a whole file of ``torch.save``; ``orphan`` as for ``whole_file``.
 
     It is put together in memory: on a full disk torch's own writer says something else than that.
     """
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    write_bytes(path, buffer.getvalue())
+    write_bytes(path, buffer.getvalue(), orphan)
 
 
 def read_state_dict(path: str | os.PathLike) -> dict[str, Any]:

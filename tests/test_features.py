@@ -181,6 +181,18 @@ def test_an_extraction_that_was_cut_off_goes_on_and_gives_the_same_store(tmp_pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["f.json", "f.npy", "through.json", "through.npy"]
 
 
+def test_an_extraction_whose_snakemake_has_ended_leaves_its_work_to_the_next(tmp_path, trunk, monkeypatch):
+    names = ["0.jpg", "1.jpg"]
+    with monkeypatch.context() as orphan:
+        orphan.setattr("segswap.starter._STARTER", 0)
+        with pytest.raises(InputError, match="has ended"):
+            extract_features(names, names_read(2)[1], trunk, SIZE, tmp_path / "f.npy")
+    assert not (tmp_path / "f.npy").exists()
+    read, loaders = names_read(2)
+    extract_features(names, loaders, trunk, SIZE, tmp_path / "f.npy")
+    assert read == [] and sorted(path.name for path in tmp_path.iterdir()) == ["f.json", "f.npy"]
+
+
 @pytest.mark.parametrize("change", ["names", "size", "weights"])
 def test_what_was_done_for_another_store_is_not_taken_up(tmp_path, trunk, change):
     names = [f"{n}.jpg" for n in range(4)]

@@ -132,6 +132,22 @@ def test_what_killed_processes_left_is_removed_by_the_next_one(tmp_path, ended, 
     assert names(tmp_path) == sorted(["a.b", other.name, running.name, foreign.name])
 
 
+@pytest.mark.parametrize("write", [write_bytes, None], ids=["file", "folder"])
+def test_a_program_whose_snakemake_has_ended_puts_nothing_in_place(tmp_path, monkeypatch, write):
+    monkeypatch.setattr("segswap.starter._STARTER", 0)  # nobody's ancestor
+    with pytest.raises(InputError, match=r"the Snakemake that started this program has ended.*Start snakemake again"):
+        if write:
+            write(tmp_path / "a", b"new")
+        else:
+            with whole_folder(tmp_path / "a"):
+                pass
+    assert names(tmp_path) == []
+    write_bytes(tmp_path / "state", b"new", orphan=True)
+    monkeypatch.setattr("segswap.starter._STARTER", os.getppid())
+    write_bytes(tmp_path / "b", b"new")
+    assert names(tmp_path) == ["b", "state"]
+
+
 def test_only_one_process_holds_a_claim_and_its_end_frees_it(tmp_path):
     path = tmp_path / "lock"
     program = (

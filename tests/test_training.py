@@ -263,29 +263,27 @@ def test_without_a_usable_state_a_training_starts_anew_and_says_so(training, uni
     assert_same_result(training, uninterrupted["stage 1"])
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_training_whose_snakemake_was_killed_leaves_its_end_to_the_next_run(
-    training, uninterrupted, monkeypatch, capsys, stage
+def test_a_training_whose_snakemake_has_ended_stops_with_its_state_and_writes_nothing(
+    training, uninterrupted, monkeypatch
 ):
-    validated = []
-    # Shell and Snakemake; an orphan's shell is adopted by process 1.
-    monkeypatch.setattr("segswap.training.state.starters", lambda: [20, 1] if len(validated) == 2 else [20, 10])
+    # Shell and Snakemake; the shell of an orphan is adopted by process 1.
+    above = [20, 10]
+    monkeypatch.setattr("segswap.starter._STARTER", 10)
+    monkeypatch.setattr("segswap.starter._ancestors", lambda: iter(above))
 
     def validate(model):
-        validated.append(1)
+        above[1] = 1
         return probe_score(model)
 
-    training.start(mining=STAGES[stage], validate=validate)
-    assert "what started this training has ended before it" in capsys.readouterr().out
-    assert training.states()
-    # Snakemake distrusts what an unknown job has written.
-    for path in (training.checkpoint, training.last, training.history):
-        path.unlink()
-    training.pools.unlink(missing_ok=True)
-    training.start(mining=STAGES[stage], validate=validate)
-    assert "resumed at epoch 2" in capsys.readouterr().out and len(validated) == 2, "nothing is trained again"
-    assert_same_result(training, uninterrupted[stage])
-    assert not training.states()
+    with pytest.raises(Interrupted, match="the Snakemake that started this training has ended at the end of epoch 1"):
+        training.start(stage=dataclasses.replace(STAGE, epochs=1), validate=validate)
+    assert training.states() and not training.checkpoint.exists() and not training.history.exists()
+    above[1] = 10
+    with pytest.raises(Interrupted):
+        training.start(validate=validate)
+    above[1] = 10
+    training.start()
+    assert_same_result(training, uninterrupted["stage 1"])
 
 
 def test_a_changed_setting_does_not_take_up_the_old_state(training, tmp_path, initial, manifests, capsys):

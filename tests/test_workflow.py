@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tarfile
-import time
 import zipfile
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 from html_pages import unloaded
-from workflow_runs import ROOT, command, copy_project, digests, files_below, planned, snakemake
+from workflow_runs import ROOT, copy_project, digests, files_below, planned, snakemake
 
 BENCHMARKS = ("pairs", "brueghel", "planted", "tokyo247", "pitts30k", "internet", "discovery")
 
@@ -270,39 +267,6 @@ def test_the_papers_plan_has_all_shards_and_benchmarks(finished: Path) -> None:
     assert jobs["match_collection"] == "60", "3 matchers: 4 chunks of 3 classes, 8 of the paintings"
     for rule in ("predict_pairs", "predict_details", "stage1", "stage2"):
         assert rule in jobs
-
-
-def test_a_killed_run_leaves_nothing_half_written_and_goes_on(finished: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "killed"
-    shutil.copytree(finished, folder, symlinks=True)
-    expected = digests(folder / "results/tiny/pairs")
-    shutil.rmtree(folder / "results/tiny/pairs/train/1obj")
-    longer = ("--config", 'train={"stage1": {"epochs": 40}}')
-    for target, appears in (
-        ("results/tiny/pairs/train/1obj/manifest.json", "results/tiny/pairs/train/1obj/.*.tmp"),
-        ("results/tiny/checkpoints/stage1.pt", "results/tiny/state/stage1/*/state.pt"),
-    ):
-        process = subprocess.Popen(
-            command(target, *longer),
-            cwd=folder,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        patience = time.monotonic() + 120
-        while not list(folder.glob(appears)):
-            assert time.monotonic() < patience and process.poll() is None, f"{appears} never appeared"
-            time.sleep(0.02)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        assert not (folder / target).exists()
-        snakemake(folder, "--unlock", *longer)
-        snakemake(folder, target, *longer)
-        assert (folder / target).is_file()
-    log = (folder / "logs/tiny/train_stage1.log").read_text()
-    assert "resumed at epoch" in log
-    found = digests(folder / "results/tiny/pairs")
-    assert {name: digest for name, digest in found.items() if not name.endswith(".tmp")} == expected
 
 
 def test_what_the_demo_run_of_this_checkout_reached() -> None:

@@ -41,7 +41,7 @@ def snakemake(folder: Path, *arguments: str, fails: bool = False) -> str:
 
 def planned(folder: Path, *arguments: str) -> dict[str, int]:
     """Return how many jobs of each rule a dry run plans."""
-    said = snakemake(folder, "-n", "--quiet", "rules", *arguments)
+    said = snakemake(folder, "--quiet", "rules", "-n", *arguments)
     jobs: dict[str, int] = {}
     for line in said.splitlines():
         words = line.split()

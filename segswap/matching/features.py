@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from segswap.errors import InputError
-from segswap.files import NOT_ARRAYS, claim, content_key, read_json, write_json
+from segswap.files import NOT_ARRAYS, claim, content_key, read_json, refuse_orphans, write_json
 from segswap.geometry import grid_shape
 from segswap.images import resize
 from segswap.models.backbone import Backbone
@@ -93,6 +93,7 @@ def extract_features(
         for start in progress(starts, f"features ({store.stem}, batches)"):
             images = images_to_tensor([resize(load(), size) for load in loaders[start : start + batch]], device)
             unfinished.add(backbone(images).permute(0, 2, 3, 1).half().cpu().numpy())
+        refuse_orphans()
     write_json(store.with_suffix(".json"), header)
 
 
@@ -141,7 +142,7 @@ class _Unfinished:
 
     def _save(self) -> None:
         self._array.flush()
-        write_json(self._note_path, {"key": self._key, "done": self.done})
+        write_json(self._note_path, {"key": self._key, "done": self.done}, orphan=True)
         self._saved_at = time.monotonic()
 
     def _remove(self) -> None:

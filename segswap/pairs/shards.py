@@ -180,7 +180,8 @@ def write_shard(
             yield pair
 
     rows = []
-    with whole_file(tar_path) as temporary:
+    # The small manifest appears last: it is what the workflow waits for.
+    with whole_file(manifest_path) as temporary_manifest, whole_file(tar_path) as temporary:
         with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
             for styled in stylised_pairs(checked_pairs(), stylist, styles):
                 key = styled.pair.recipe.key
@@ -197,8 +198,11 @@ def write_shard(
                 "unreadable": json.dumps(sorted(photos.unreadable.values())),
             }
         )
-        with whole_file(manifest_path) as temporary_manifest:
-            pq.write_table(table, temporary_manifest, compression="zstd", write_page_checksum=True)
+        with open(temporary_manifest, "wb") as file:
+            pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+            # Before the tar appears: a full disk is to leave neither.
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def write_set_manifest(shards: list[Path], output: str | os.PathLike, kind: str, settings: dict[str, Any]) -> None:

@@ -123,7 +123,11 @@ def pretrain_backbone(
     model = Backbone(backbone).to(device, memory_format=torch.channels_last).train()
     optimiser = torch.optim.AdamW(model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, settings.learning_rate, total_steps=settings.steps, pct_start=0.1
+        # A tenth of the steps rise; of few steps two, for a single one has no slope.
+        optimiser,
+        settings.learning_rate,
+        total_steps=settings.steps,
+        pct_start=min(0.5, max(0.1, 2 / settings.steps)),
     )
     decides = [dataclasses.asdict(part) for part in (backbone, settings, batch_settings)]
     rolling = RollingState(Path(state), content_key([decides, seed, [sha256(m) for m in manifests]]))
@@ -155,7 +159,7 @@ def pretrain_backbone(
             if step % run.log_every == 0:
                 rows.append({"step": step, "loss": loss.item()})
                 bar.set_postfix(loss=f"{loss.item():.3f}")
-            if stop.reason or step == settings.steps or time.monotonic() - saved_at > run.state_seconds:
+            if stop.reason or time.monotonic() - saved_at > run.state_seconds:
                 rolling.save(
                     {
                         "step": step,

@@ -4,14 +4,12 @@ Snakemake deletes the declared outputs of a job before it starts and after it fa
 folder that no rule declares, named after a key of everything that decides the training's result. It is
 removed once the declared outputs are written: a forced rerun trains anew.
 
-Where Snakemake alone was killed, its jobs go on. The next run distrusts their outputs and makes them again, so
-a training that has lost its Snakemake leaves its state: made again is then read again. While it still trains, it
-holds the state, and the next run's job says so and stops.
+A training whose Snakemake has ended stops as for a signal, its state saved; and as long as one trains, it holds the
+state, and another run's job says so and stops.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import time
@@ -22,24 +20,8 @@ from typing import IO, Any, NoReturn
 from segswap.errors import InputError
 from segswap.files import claim
 from segswap.program import Interrupted
+from segswap.starter import is_orphan
 from segswap.weights import read_state_dict, write_state_dict
-
-
-def starters() -> list[int]:
-    """Return the process ids of the shell and the Snakemake that started this program, as they are now.
-
-    An orphan has others than at its start. Empty where the system does not tell (no ``/proc``).
-    """
-    found, process = [], os.getpid()
-    # Between a program and Snakemake is a shell, and where several processes train, torchrun.
-    for _ in range(3 if "LOCAL_RANK" in os.environ else 2):
-        try:
-            after_name = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2]
-        except OSError:
-            break
-        process = int(after_name.split()[1])
-        found.append(process)
-    return found
 
 
 class RollingState:
@@ -48,7 +30,6 @@ class RollingState:
     def __init__(self, folder: Path, key: str) -> None:
         self.folder = folder / key
         self._last, self._previous = self.folder / "state.pt", self.folder / "previous.pt"
-        self._starters = starters()
         self._claim: IO[str] | None = None
 
     def save(self, content: dict[str, Any]) -> None:
@@ -56,7 +37,7 @@ class RollingState:
         self.folder.mkdir(parents=True, exist_ok=True)
         if self._last.exists():
             self._last.replace(self._previous)
-        write_state_dict(self._last, content)
+        write_state_dict(self._last, content, orphan=True)
 
     def load(self) -> dict[str, Any] | None:
         """Return the newest readable state, or None at the first start; from now on it is this process's alone.
@@ -78,17 +59,14 @@ class RollingState:
         return None
 
     def remove(self) -> None:
-        """Delete the folder: the declared outputs are in place. An orphan leaves it to the next run."""
-        if starters() != self._starters:
-            print(f"what started this training has ended before it: {self.folder} stays for the next run", flush=True)
-        else:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        """Delete the folder: the declared outputs are in place."""
+        shutil.rmtree(self.folder, ignore_errors=True)
         if self._claim:
             self._claim.close()
 
 
 class StopRequest:
-    """Turns SIGTERM, SIGINT and a time limit into a question the loop can ask between two steps."""
+    """Turns SIGTERM, SIGINT, a time limit and the end of Snakemake into a question to ask between two steps."""
 
     def __init__(self, time_limit: float | None = None) -> None:
         """Start listening.
@@ -110,6 +88,8 @@ class StopRequest:
             return signal.Signals(self._signal).name
         if self._deadline is not None and time.monotonic() > self._deadline:
             return "time limit"
+        if is_orphan():
+            return "the Snakemake that started this training has ended"
         return None
 
     def stop(self, where: str) -> NoReturn:

@@ -50,10 +50,11 @@ try:
 except WorkflowError:
     CORES = ""  # a plan, or a cluster, where a job has the cores that it asks for
 
-# The programs find the package of this folder, also where it is not installed (--sdm conda).
+# The programs find the package of this folder, also where it is not installed (--sdm conda), and know what process
+# started them.
 shell.prefix(
     "set -euo pipefail;"
-    f" export SEGSWAP_CORES={CORES};"
+    f" export SEGSWAP_CORES={CORES} SEGSWAP_STARTER=$PPID;"
     ' export PYTHONPATH="$PWD${{PYTHONPATH:+:$PYTHONPATH}}"; '
 )
 

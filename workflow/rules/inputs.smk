@@ -17,9 +17,14 @@ def shards(wildcards):
 
 
 def shard_manifests(wildcards):
-    """Return the Parquet manifests of a pair set's shards, in order."""
-    tars = shards(wildcards)
-    return [ancient(tar.removesuffix(".tar") + ".parquet") for tar in tars]
+    """Return the Parquet manifests of a pair set's shards, in order; their times do not count where the set is listed.
+
+    Where it is not, they do: Snakemake would leave the list out of a plan that makes a shard anew.
+    """
+    part = PARTS["pairs", wildcards.part]
+    listed = Path(part.folder, "manifest.json").exists()
+    files = [tar.removesuffix(".tar") + ".parquet" for tar in shard_files(part)]
+    return [ancient(file) for file in files] if listed else files
 
 
 def style_weights(wildcards):
