@@ -92,11 +92,6 @@ def without_shards(project: Path) -> Path:
     return folder
 
 
-def shards(project: Path) -> dict[str, str]:
-    """Return the SHA-256 of all files of pair sets, but for the times of their jobs."""
-    return {name: digest for name, digest in digests(project / PAIRS).items() if "benchmarks/" not in name}
-
-
 def without_training(project: Path) -> None:
     """Delete what was trained."""
     (project / TRAINED).unlink()
@@ -110,7 +105,7 @@ def leftovers(project: Path) -> list[Path]:
 
 
 def assert_as_if_nothing_had_happened(project: Path, made: Path) -> None:
-    assert shards(project) == shards(made)
+    assert digests(project / PAIRS) == digests(made / PAIRS)
     for path in (TRAINED, HISTORY):
         assert (project / path).read_bytes() == (made / path).read_bytes(), path
     assert not leftovers(project)
@@ -335,7 +330,7 @@ def test_a_shard_with_flipped_bits(made: Path, project: Path) -> None:
     snakemake(project, SHARD, *SETTINGS)
     assert list(verify_set(project / MANIFEST)) == []
     assert planned(project, SHARD, TRAINED, *SETTINGS) == {TRAINING_RULE: 1}, "nothing else runs again"
-    assert shards(project) == shards(made)
+    assert digests(project / PAIRS) == digests(made / PAIRS)
 
 
 def test_a_shard_that_was_cut_short(project: Path) -> None:

@@ -51,9 +51,11 @@ def planned(folder: Path, *arguments: str) -> dict[str, int]:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of every file of a folder, by its relative path; links are followed."""
+    """Return the SHA-256 of every file of a folder but the times of jobs, by its relative path; links are followed."""
     return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files_below(folder)
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files_below(folder)
+        if path.parent.name != "benchmarks"
     }
 
 
