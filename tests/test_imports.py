@@ -18,7 +18,7 @@ ROOT = Path(segswap.__file__).parent
 LAYERS = (
     ("errors", "versions"),
     ("randomness", "files", "images", "geometry", "sampling", "program", "progress", "device"),
-    ("config", "drawing", "download", "unpack", "weights"),
+    ("allocation", "config", "drawing", "download", "unpack", "weights"),
     ("pairs", "models"),
     ("matching", "demo_world"),
     ("training", "discovery"),
