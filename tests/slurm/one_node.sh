@@ -53,8 +53,8 @@ SlurmctldPort=$port
 SlurmdPort=$((port + 1))
 GresTypes=gpu
 NodeName=$node NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=$memory Gres=gpu:1 State=UNKNOWN
-PartitionName=short Nodes=ALL Default=YES MaxTime=60 State=UP
-PartitionName=gpu Nodes=ALL MaxTime=60 State=UP
+PartitionName=short Nodes=ALL Default=YES MaxTime=180 State=UP
+PartitionName=gpu Nodes=ALL MaxTime=180 State=UP
 CONF
     echo "NodeName=$node Name=gpu File=/dev/null" > "$folder/gres.conf"
     # The Slurm plugin takes SLURM_* out of the environment of the srun in a job, and SLURM_CONF with it, which a Slurm

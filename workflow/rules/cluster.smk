@@ -15,8 +15,12 @@ rule check_gpu:
     """What a training would get: cores, memory, time, GPUs, and the device that it would choose."""
     input:
         "results/check_gpu.txt",
+    log:
+        "logs/check_gpu.log",
+    conda:
+        ENVIRONMENT
     shell:
-        "cat {input:q} && rm {input:q}"
+        "tee {log:q} < {input:q} && rm {input:q}"
 
 
 rule look_around:
@@ -25,7 +29,7 @@ rule look_around:
     output:
         "results/check_gpu.txt",
     log:
-        "logs/check_gpu.log",
+        "logs/look_around.log",
     conda:
         ENVIRONMENT
     threads: 8
