@@ -3,8 +3,8 @@
 #
 # Configuration, key, sockets, state and logs lie under FOLDER; nothing under /etc is read or written. Needs root and
 # Debian's packages slurm-wlm and munge. After `start`, clients need SLURM_CONF=FOLDER/slurm.conf and FOLDER/bin first
-# in PATH. The node has every core, all memory but 1 GB, and one pretend GPU: jobs that ask for it wait for each other
-# and see CUDA_VISIBLE_DEVICES=0, and PyTorch finds no device. PORT and PORT + 1 (default 16817) must be free.
+# in PATH. The node has every core, all memory but 1 GB, and two pretend GPUs: jobs that ask for one see its number in
+# CUDA_VISIBLE_DEVICES, a third waits, and PyTorch finds no device. PORT and PORT + 1 (default 16817) must be free.
 set -euo pipefail
 
 action=${1:?start or stop} folder=$(realpath -m "${2:?folder of configuration, state and logs}")
@@ -52,11 +52,11 @@ SlurmdLogFile=$folder/log/slurmd.log
 SlurmctldPort=$port
 SlurmdPort=$((port + 1))
 GresTypes=gpu
-NodeName=$node NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=$memory Gres=gpu:1 State=UNKNOWN
+NodeName=$node NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=$memory Gres=gpu:2 State=UNKNOWN
 PartitionName=short Nodes=ALL Default=YES MaxTime=180 State=UP
 PartitionName=gpu Nodes=ALL MaxTime=180 State=UP
 CONF
-    echo "NodeName=$node Name=gpu File=/dev/null" > "$folder/gres.conf"
+    printf "NodeName=$node Name=gpu File=%s\n" /dev/null /dev/zero > "$folder/gres.conf"
     # The Slurm plugin takes SLURM_* out of the environment of the srun in a job, and SLURM_CONF with it, which a Slurm
     # configured under /etc does not need.
     printf '#!/bin/sh\nexport SLURM_CONF=%s\nexec %s "$@"\n' "$SLURM_CONF" "$(command -v srun)" > "$folder/bin/srun"
