@@ -24,32 +24,54 @@ def program(path: Path, text: str) -> Path:
     return path
 
 
-def planned(tmp_path: Path, *resources: str, fails: bool = False) -> str:
-    """Return what a dry run of ``check_gpu`` says, with default resources as a profile gives them."""
+def dry_run(tmp_path: Path, *resources: str) -> tuple[int, str]:
+    """Plan a job with GPUs and one without, with default resources as a profile gives them; return what is said."""
+    targets = ("check_gpu", "results/tiny/styles.npz")
     done = subprocess.run(
         [sys.executable, "-m", "snakemake", "-n", "--snakefile", ROOT / "Snakefile", "--directory", tmp_path,
          "--configfile", ROOT / "tests/tiny.yaml", "--workflow-profile", "none",
-         "--default-resources", *resources, "--", "check_gpu"],
+         "--default-resources", *resources, "--", *targets],
         capture_output=True, text=True,
     )  # fmt: skip
-    said = done.stdout + done.stderr
-    assert (done.returncode != 0) == fails, said
-    return said if fails else next(line for line in said.splitlines() if "resources:" in line and "gpu=" in line)
+    return done.returncode, done.stdout + done.stderr
+
+
+def planned(tmp_path: Path, *resources: str) -> tuple[set[str], set[str]]:
+    """Return the resources of the job with GPUs and of the one without, each as ``name=value``."""
+    code, said = dry_run(tmp_path, *resources)
+    assert code == 0, said
+    found = {}
+    for line in said.splitlines():
+        words = line.split()
+        if words[:1] == ["rule"]:
+            rule = words[1].rstrip(":")
+        elif words[:1] == ["resources:"]:
+            found[rule] = set(line.split("resources:")[1].replace(",", " ").split())
+    return found["look_around"], found["style_statistics"]
+
+
+def names(resources: set[str]) -> set[str]:
+    """Return the names of resources."""
+    return {resource.partition("=")[0] for resource in resources}
 
 
 def test_gpus_are_asked_for_as_the_profile_says(tmp_path: Path) -> None:
-    plain = planned(tmp_path, "mem_mb=500")
-    assert "gpu=1" in plain and "gres" not in plain and "gpu_model" not in plain
-    model = planned(tmp_path, "gpu_request=gpus:a100")
-    assert "gpu=1" in model and "gpu_model=a100" in model
-    gres = planned(tmp_path, "gpu_request=gres", "slurm_partition=cpu", "gpu_partition=big")
-    assert "gres=gpu:1" in gres and "gpu=0" in gres, "the plugin would ask twice"
-    assert "slurm_partition=big" in gres
-    assert "gres=gpu:a100:1" in planned(tmp_path, "gpu_request=gres:a100")
+    gpu, cpu = planned(tmp_path, "mem_mb=500")
+    assert "gpu=1" in gpu and "gpu=0" in cpu and not {"gres", "gpu_model"} & names(gpu | cpu)
+    gpu, cpu = planned(tmp_path, "gpu_request=gpus:a100")
+    assert {"gpu=1", "gpu_model=a100"} <= gpu
+    assert "gpu_model" not in names(cpu), "the plugin would ask for a GPU of that model"
+    gpu, cpu = planned(tmp_path, "gpu_request=gres", "slurm_partition=cpu", "gpu_partition=big")
+    assert {"gres=gpu:1", "slurm_partition=big"} <= gpu
+    assert "gpu=0" in gpu, "the plugin would ask twice"
+    assert "slurm_partition=cpu" in cpu and "gres" not in names(cpu)
+    gpu, cpu = planned(tmp_path, "gpu_request=gres:a100", "gpu_partition=big")
+    assert "gres=gpu:a100:1" in gpu and "slurm_partition" not in names(cpu), "left to Slurm"
 
 
 def test_an_unknown_form_of_asking_for_gpus_is_named(tmp_path: Path) -> None:
-    said = planned(tmp_path, "gpu_request=cuda", fails=True)
+    code, said = dry_run(tmp_path, "gpu_request=cuda")
+    assert code != 0
     assert "gpu_request is 'cuda'" in said and "expected gpus, gres" in said
     assert "Traceback" not in said
 
