@@ -26,7 +26,7 @@ def program(path: Path, text: str) -> Path:
 
 def dry_run(tmp_path: Path, *resources: str) -> tuple[int, str]:
     """Plan a job with GPUs and one without, with default resources as a profile gives them; return what is said."""
-    targets = ("check_gpu", "results/tiny/styles.npz")
+    targets = ("check_gpu", "pairs_1obj")
     done = subprocess.run(
         [sys.executable, "-m", "snakemake", "-n", "--snakefile", ROOT / "Snakefile", "--directory", tmp_path,
          "--configfile", ROOT / "tests/tiny.yaml", "--workflow-profile", "none",
@@ -47,7 +47,7 @@ def planned(tmp_path: Path, *resources: str) -> tuple[set[str], set[str]]:
             rule = words[1].rstrip(":")
         elif words[:1] == ["resources:"]:
             found[rule] = set(line.split("resources:")[1].replace(",", " ").split())
-    return found["look_around"], found["style_statistics"]
+    return found["look_around"], found["pair_shard"]
 
 
 def names(resources: set[str]) -> set[str]:

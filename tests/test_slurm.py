@@ -183,9 +183,9 @@ SLURM = ("--profile", "profiles/slurm")
 GENERIC = ("--profile", "profiles/cluster-generic")
 
 
-def digests(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of every file of a folder, by its relative path."""
-    paths = (path for path in sorted(folder.rglob("*")) if path.is_file())
+def pairs(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file of all pair sets, by its path."""
+    paths = (path for path in sorted(folder.glob("results/*/pairs/**/*")) if path.is_file())
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
@@ -197,15 +197,15 @@ def finished(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def without_shards(finished: Path, folder: Path, *kinds: str) -> tuple[Path, list[str]]:
-    """Copy the finished run less its training shards of some kinds; return it and those that are missing."""
+def without_shards(finished: Path, folder: Path, kind: str) -> tuple[Path, list[str]]:
+    """Copy the finished run less all shards of pairs of a kind; return it and what is missing."""
     shutil.copytree(finished, folder, symlinks=True)
-    targets = []
-    for kind in kinds:
-        for path in folder.glob(f"results/tiny/pairs/train/{kind}/{kind}-*"):
-            path.unlink()
-        targets += [f"results/tiny/pairs/train/{kind}/{kind}-{shard:06d}.tar" for shard in range(2)]
-    return folder, targets
+    shards = sorted(folder.glob(f"results/*/pairs/**/{kind}-*.tar"))
+    for shard in shards:
+        shard.unlink()
+        shard.with_suffix(".parquet").unlink()
+    assert len(shards) == 3, "two for training, one held out"
+    return folder, [str(shard.relative_to(folder)) for shard in shards]
 
 
 def test_the_demo_workflow_goes_through_slurm(slurm: Slurm, finished: Path) -> None:
@@ -257,29 +257,29 @@ def test_a_cancelled_job_is_submitted_again(
     assert "Trying to restart job" in said
     jobs = slurm.ended()[before:]
     states = [job["JobState"] for job in jobs]
-    assert states.count("CANCELLED") == 1 and states.count("COMPLETED") == 2, "one more submission, and no other"
+    assert states.count("CANCELLED") == 1 and states.count("COMPLETED") == 3, "one more submission, and no other"
     memory = {int(re.search(r"mem=(\d+)M", job["Tres"])[1]) for job in jobs if job["JobState"] == "COMPLETED"}
     assert memory == {1500, 3000}, "the second attempt asks for more memory"
-    assert digests(folder / "results/tiny/pairs") == digests(finished / "results/tiny/pairs")
+    assert pairs(folder) == pairs(finished)
 
 
 def test_a_node_drained_and_resumed_in_the_middle_loses_nothing(slurm: Slurm, finished: Path, tmp_path: Path) -> None:
-    folder, targets = without_shards(finished, tmp_path / "drained", "1obj", "2obj")
+    folder, targets = without_shards(finished, tmp_path / "drained", "2obj")
     node = slurm("sinfo", "--noheader", "--partition=short", "--format=%n")
     before = len(slurm.ended())
     # A job takes the whole node, so that the others wait for it.
     run = Run(
         slurm, folder, *SLURM, "--max-threads", str(CORES), "--set-threads", f"pair_shard={CORES}", "--", *targets
     )
-    run.until("a job that runs and three that wait", lambda: slurm.jobs("RUNNING") and len(slurm.jobs("PENDING")) == 3)
+    run.until("a job that runs and two that wait", lambda: slurm.jobs("RUNNING") and len(slurm.jobs("PENDING")) == 2)
     slurm("scontrol", "update", f"nodename={node}", "state=drain", "reason=test")
     run.until("the end of the job that ran", lambda: not slurm.jobs("RUNNING") and not slurm.jobs("COMPLETING"))
     time.sleep(5)
-    assert len(slurm.jobs("PENDING")) == 3 and run.process.poll() is None, "nothing starts, and Snakemake waits"
+    assert len(slurm.jobs("PENDING")) == 2 and run.process.poll() is None, "nothing starts, and Snakemake waits"
     slurm("scontrol", "update", f"nodename={node}", "state=resume")
     run.finish()
-    assert [job["JobState"] for job in slurm.ended()[before:]] == ["COMPLETED"] * 4, "each job ran once"
-    assert digests(folder / "results/tiny/pairs") == digests(finished / "results/tiny/pairs")
+    assert [job["JobState"] for job in slurm.ended()[before:]] == ["COMPLETED"] * 3, "each job ran once"
+    assert pairs(folder) == pairs(finished)
 
 
 def trainings(folder: Path) -> list[int]:
