@@ -24,6 +24,8 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/discover.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/cluster.smk"
+include: "workflow/rules/site.smk"
 
 
 report: "workflow/report/workflow.rst"

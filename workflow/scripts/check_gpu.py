@@ -1,0 +1,25 @@
+"""Describe what this job has - cores, memory, time, GPUs - and say on which device a training would run."""
+
+from __future__ import annotations
+
+import argparse
+
+from segswap.allocation import describe
+from segswap.files import write_text
+from segswap.program import run
+
+
+def main() -> None:
+    """Parse the arguments, print the report and write it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", required=True, help="the configuration's compute.device")
+    parser.add_argument("--gpus", type=int, required=True, help="how many GPUs were asked for")
+    parser.add_argument("--output", required=True, help="text file to write")
+    args = parser.parse_args()
+    report = describe(args.device, args.gpus)
+    print(report)
+    write_text(args.output, report)
+
+
+if __name__ == "__main__":
+    run(main)
