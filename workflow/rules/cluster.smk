@@ -34,7 +34,7 @@ rule look_around:
         ENVIRONMENT
     threads: 8
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime=10,
         gpu=config["train"]["processes"],
         device=DEVICE,

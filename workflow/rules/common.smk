@@ -115,6 +115,11 @@ def shared_json(stage, *keys):
     return lambda wildcards: json.dumps(look_up(wildcards))
 
 
+def memory(megabytes):
+    """Return a function that asks for memory in MB: of a job that has failed, as much again at each attempt."""
+    return lambda wildcards, attempt: megabytes * attempt
+
+
 def flags(**values):
     """Return command-line flags of the values that are given: ``flags(vgg="a")`` is ``--vgg a``."""
     return " ".join(

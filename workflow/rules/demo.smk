@@ -14,7 +14,7 @@ rule draw_coco:
         ENVIRONMENT
     threads: 2
     resources:
-        mem_mb=500,
+        mem_mb=memory(500),
         runtime=10,
     params:
         folder=lambda wildcards, output: Path(output.annotations).parent,
@@ -40,7 +40,7 @@ rule draw_style_images:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=500,
+        mem_mb=memory(500),
         runtime=10,
     params:
         images=config["demo"]["style_images"],
@@ -65,7 +65,7 @@ rule draw_brueghel:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=500,
+        mem_mb=memory(500),
         runtime=10,
     params:
         folder=lambda wildcards, output: Path(output.labels).parent,
@@ -93,7 +93,7 @@ rule draw_benchmark:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=500,
+        mem_mb=memory(500),
         runtime=10,
     params:
         sizes=lambda wildcards: json.dumps(config["demo"][wildcards.benchmark]),

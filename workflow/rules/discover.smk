@@ -14,7 +14,7 @@ rule list_collection:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=30,
     params:
         named=collection_flags,
@@ -44,7 +44,7 @@ rule features_collection:
         ENVIRONMENT
     threads: 4
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        mem_mb=memory(4000),
         runtime=240,
         gpu=1,
         device=DEVICE,
@@ -79,7 +79,7 @@ rule candidate_pairs:
         ENVIRONMENT
     threads: 4
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime=120,
         device=DEVICE,
     params:
@@ -117,7 +117,7 @@ rule match_collection:
         ENVIRONMENT
     threads: 4
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime=720,
         gpu=1,
         device=DEVICE,
@@ -156,7 +156,7 @@ rule correspondence_graph:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        mem_mb=memory(8000),
         runtime=120,
     params:
         settings=graph_settings,
@@ -183,7 +183,7 @@ rule eigenvectors:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        mem_mb=memory(8000),
         runtime=120,
     params:
         which=eigenvector_flags,
@@ -216,7 +216,7 @@ rule segment_internet:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime=120,
     params:
         settings=segmentation_settings,
@@ -243,7 +243,7 @@ rule metrics_internet:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=60,
     params:
         version=versions.METRICS,
@@ -272,7 +272,7 @@ rule picture_internet:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=60,
     params:
         classes=setting("benchmarks", "internet", "classes"),
@@ -308,7 +308,7 @@ rule cluster_regions:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime=60,
     params:
         region_share=setting("benchmarks", "discovery", "region_share"),
@@ -336,7 +336,7 @@ rule metrics_discovery:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=60,
     params:
         threshold=setting("benchmarks", "discovery", "threshold"),
@@ -369,7 +369,7 @@ rule picture_discovery:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=60,
     params:
         threshold=setting("benchmarks", "discovery", "threshold"),
@@ -404,7 +404,7 @@ rule cluster_page:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=60,
     params:
         version=versions.PICTURES,

@@ -14,7 +14,7 @@ rule download:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=500,
+        mem_mb=memory(500),
         runtime=720,
     params:
         url=lambda wildcards: DOWNLOADS[wildcards.file]["url"],
@@ -45,7 +45,7 @@ rule unpack_coco_images:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=500,
+        mem_mb=memory(500),
         runtime=120,
     params:
         inside=lambda wildcards: config["downloads"][f"coco_{wildcards.part}_images"][
@@ -71,7 +71,7 @@ rule unpack_coco_annotations:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=500,
+        mem_mb=memory(500),
         runtime=30,
     params:
         inside=config["downloads"]["coco_annotations"]["folder"],
@@ -95,7 +95,7 @@ rule unpack_brueghel:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=500,
+        mem_mb=memory(500),
         runtime=30,
     params:
         inside=config["downloads"]["brueghel_images"]["folder"],
@@ -118,7 +118,7 @@ rule unpack_internet:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=500,
+        mem_mb=memory(500),
         runtime=60,
     params:
         inside=config["downloads"]["internet"]["folder"],

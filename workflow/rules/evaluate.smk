@@ -76,7 +76,7 @@ rule predict_pairs:
         ENVIRONMENT
     threads: 4
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime=720,
         gpu=1,
         device=DEVICE,
@@ -110,7 +110,7 @@ rule metrics_pairs:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=60,
     params:
         version=versions.METRICS,
@@ -140,7 +140,7 @@ rule plant_details:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        mem_mb=memory(2000),
         runtime=60,
         gpu=style_gpus("planted"),
         device=DEVICE,
@@ -182,7 +182,7 @@ rule features_details:
         ENVIRONMENT
     threads: 4
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        mem_mb=memory(4000),
         runtime=240,
         gpu=1,
         device=DEVICE,
@@ -218,7 +218,7 @@ rule predict_details:
         ENVIRONMENT
     threads: 4
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime=720,
         gpu=1,
         device=DEVICE,
@@ -258,7 +258,7 @@ rule metrics_details:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime=60,
     params:
         settings=details_protocol(),
@@ -289,7 +289,7 @@ rule check_places:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
         runtime=30,
     params:
         benchmark=lambda wildcards: PARTS["places", wildcards.part].title,
@@ -320,7 +320,7 @@ rule rank_places:
         ENVIRONMENT
     threads: 4
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        mem_mb=memory(4000),
         runtime=240,
         gpu=1,
         device=DEVICE,
@@ -362,7 +362,7 @@ rule features_places:
         ENVIRONMENT
     threads: 4
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        mem_mb=memory(4000),
         runtime=240,
         gpu=1,
         device=DEVICE,
@@ -402,7 +402,7 @@ rule predict_places:
         ENVIRONMENT
     threads: 4
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime=720,
         gpu=1,
         device=DEVICE,
@@ -445,7 +445,7 @@ rule metrics_places:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime=60,
     params:
         folder=place_setting("folder"),
@@ -486,7 +486,7 @@ rule join_metrics:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=500,
+        mem_mb=memory(500),
         runtime=10,
     shell:
         "python workflow/scripts/join_metrics.py"
@@ -518,7 +518,7 @@ rule picture_pairs:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=60,
     params:
         version=versions.PICTURES,
@@ -550,7 +550,7 @@ rule picture_details:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=60,
     params:
         settings=details_protocol(),
@@ -585,7 +585,7 @@ rule picture_places:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=60,
     params:
         folder=place_setting("folder"),

@@ -44,7 +44,7 @@ rule object_table:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        mem_mb=memory(4000),
         runtime=60,
     params:
         settings=shared_json("objects", "settings"),
@@ -83,7 +83,7 @@ rule segment_table:
         ENVIRONMENT
     threads: 8
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        mem_mb=memory(4000),
         runtime=1440,
     params:
         settings=shared_json("objects", "settings"),
@@ -111,7 +111,7 @@ rule style_statistics:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        mem_mb=memory(4000),
         runtime=120,
         gpu=lambda wildcards: int(shared("styles", "method")(wildcards) == "adain"),
         device=DEVICE,
@@ -145,7 +145,7 @@ rule pair_shard:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=lambda wildcards, attempt: 1500 * attempt,
+        mem_mb=memory(1500),
         runtime=240,
         gpu=style_gpus("pairs"),
         device=DEVICE,
@@ -190,7 +190,7 @@ rule pair_manifest:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=lambda wildcards, attempt: 1000 * attempt,
+        mem_mb=memory(1000),
         runtime=60,
     params:
         kind=lambda wildcards: PARTS["pairs", wildcards.part].title,
@@ -223,7 +223,7 @@ rule gallery:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
         runtime=30,
     params:
         pairs=setting("pairs", "gallery"),

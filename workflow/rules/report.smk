@@ -23,7 +23,7 @@ rule summary:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=500,
+        mem_mb=memory(500),
         runtime=10,
     params:
         facts=summary_facts,
@@ -55,7 +55,7 @@ rule plot_history:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
         runtime=10,
     params:
         histories=lambda wildcards: json.dumps(histories(wildcards)),
@@ -87,7 +87,7 @@ rule provenance:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=500,
+        mem_mb=memory(500),
         runtime=60,
         # No parameter: another Snakemake makes no other results.
         snakemake=snakemake.__version__,
@@ -124,7 +124,7 @@ rule report_page:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
         runtime=10,
     params:
         files=report_flags,
@@ -153,7 +153,7 @@ rule link_shared:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=500,
+        mem_mb=memory(500),
         runtime=10,
     params:
         folder=RESULTS,
@@ -185,7 +185,7 @@ rule compare_runs:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=500,
+        mem_mb=memory(500),
         runtime=10,
     params:
         metrics=json.dumps({run: run_metrics(run) for run in RUNS}),

@@ -47,7 +47,7 @@ rule pretrain_backbone:
         ENVIRONMENT
     threads: 8
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        mem_mb=memory(4000),
         runtime=720,
         gpu=1,
         compute=COMPUTE,
@@ -82,7 +82,7 @@ rule untrained_model:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=10,
     params:
         backbone=run_trunk,
@@ -117,7 +117,7 @@ rule pair_features:
         ENVIRONMENT
     threads: 4
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        mem_mb=memory(4000),
         runtime=240,
         gpu=1,
         device=DEVICE,
@@ -159,7 +159,7 @@ rule stage1:
         ENVIRONMENT
     threads: 8
     resources:
-        mem_mb=8000,
+        mem_mb=memory(8000),
         runtime=10080,
         gpu=setting("train", "processes"),
         compute=COMPUTE,
@@ -224,7 +224,7 @@ rule stage2:
         ENVIRONMENT
     threads: 8
     resources:
-        mem_mb=8000,
+        mem_mb=memory(8000),
         runtime=10080,
         gpu=setting("train", "processes"),
         compute=COMPUTE,
@@ -286,7 +286,7 @@ rule picture_hard_negatives:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
         runtime=10,
     params:
         version=versions.PICTURES,
@@ -312,7 +312,7 @@ rule calibrate_baseline:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime=60,
         device=DEVICE,
     params:
