@@ -8,6 +8,7 @@ localrules:
     join_metrics,
     plot_history,
     summary,
+    compare_runs,
     report_page,
 
 
