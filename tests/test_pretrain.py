@@ -176,10 +176,10 @@ def test_pretraining_goes_on_from_its_state(pretraining, uninterrupted, monkeypa
 
 
 def test_every_weight_and_statistic_of_the_trunk_is_trained(uninterrupted, pretraining):
-    shorter = PretrainSettings(
-        steps=2, pairs=2, learning_rate=1e-3, weight_decay=0.01, temperature=0.1, stylise_probability=0.5
+    other = PretrainSettings(
+        steps=6, pairs=2, learning_rate=1e-3, weight_decay=0.01, temperature=0.1, stylise_probability=0.5
     )
-    pretraining.start(settings=shorter)
+    pretraining.start(settings=other)
     first, second = (load_backbone(p.weights, TRUNK).state_dict() for p in (pretraining, uninterrupted))
     assert all(not torch.equal(first[name], value) for name, value in second.items())
 

@@ -301,6 +301,8 @@ def test_a_training_that_meets_its_time_limit_is_resumed(slurm: Slurm, finished:
     for copy in (folder, uninterrupted):
         shutil.copytree(finished, copy, symlinks=True)
     edit(folder, "runtime: 90", "runtime: 1")
+    # The limit itself is meant here, not the word of warning, which would come with the start of a job so short.
+    edit(folder, "  slurm_extra:", "  # slurm_extra:")
     before = len(slurm.ended())
     run = Run(slurm, folder, *SLURM, *longer)
     run.until("the state of a training", lambda: list(folder.glob("results/tiny/state/stage1/*/state.pt")))

@@ -9,6 +9,8 @@ localrules:
     plot_history,
     summary,
     compare_runs,
+    link_shared,
+    provenance,
     report_page,
 
 
@@ -37,11 +39,11 @@ rule look_around:
     resources:
         mem_mb=memory(4000),
         runtime=10,
-        gpu=config["train"]["processes"],
+        gpu=TRAINING_GPUS,
         device=DEVICE,
     shell:
         "python workflow/scripts/check_gpu.py"
         " --device {resources.device}"
-        f" --gpus {config['train']['processes']}"
+        f" --gpus {TRAINING_GPUS}"
         " --output {output:q}"
         " > {log:q} 2>&1"

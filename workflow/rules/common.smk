@@ -44,6 +44,8 @@ PARTS = {
 COMPUTE = json.dumps(config["compute"])
 DEVICE = config["compute"]["device"]
 
+TRAINING_GPUS = max(run["train"]["processes"] for run in RUNS.values())
+
 # Snakemake hands out the cores that it is told of; there may be fewer. A program that knows both takes its share.
 try:
     CORES = workflow.cores
@@ -116,8 +118,11 @@ def shared_json(stage, *keys):
 
 
 def memory(megabytes):
-    """Return a function that asks for memory in MB: of a job that has failed, as much again at each attempt."""
-    return lambda wildcards, attempt: megabytes * attempt
+    """Return a function that asks for memory in MB: for a job that has failed once twice as much, then three times.
+
+    Not more: a training that meets its time limit takes many attempts, and none needs more for it.
+    """
+    return lambda wildcards, attempt: megabytes * min(attempt, 3)
 
 
 def flags(**values):

@@ -149,7 +149,6 @@ rule link_shared:
         f"{RESULTS}/shared.json",
     log:
         f"{LOGS}/link_shared.log",
-    localrule: True
     conda:
         ENVIRONMENT
     resources:

@@ -1,5 +1,7 @@
 # Makes: the backbone (where it is trained), the features of the pairs, checkpoints and histories of both stages,
 # the threshold of the cosine baseline. Needs: pair sets.
+#
+# Trainings take the place of their shell (exec): a signal to stop must reach the program, which saves its state.
 
 
 rule models:
@@ -58,7 +60,7 @@ rule pretrain_backbone:
         state=f"{SHARED}/backbones/{{part}}/state",
         version=versions.PRETRAINING,
     shell:
-        "python workflow/scripts/pretrain_backbone.py"
+        "exec python workflow/scripts/pretrain_backbone.py"
         " --manifests {input.manifests:q}"
         " --backbone {params.backbone:q}"
         " --settings {params.settings:q}"
@@ -177,7 +179,7 @@ rule stage1:
         state=f"{RESULTS}/state/stage1",
         version=versions.TRAINING,
     shell:
-        "{params.launcher} workflow/scripts/train_stage.py"
+        "exec {params.launcher} workflow/scripts/train_stage.py"
         " --initial {input.initial:q}"
         " --manifests {input.manifests:q}"
         " --features {input.features:q}"
@@ -243,7 +245,7 @@ rule stage2:
         state=f"{RESULTS}/state/stage2",
         version=versions.TRAINING,
     shell:
-        "{params.launcher} workflow/scripts/train_stage.py"
+        "exec {params.launcher} workflow/scripts/train_stage.py"
         " --initial {input.initial:q}"
         " --manifests {input.manifests:q}"
         " --features {input.features:q}"
