@@ -5,7 +5,6 @@ Not part of the ordinary tests: `pytest -m cluster -n 0` runs them where slurm-w
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import re
@@ -21,11 +20,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from workflow_runs import ROOT, copy_project, digests
 
 from segswap.weights import read_state_dict
 
-ROOT = Path(__file__).parent.parent
-PARTS = ("Snakefile", "workflow", "config", "profiles", "envs", "segswap")
 PATIENCE = 240  # seconds for anything that must happen, on a machine that may be busy
 
 CORES = os.cpu_count() or 1
@@ -112,16 +110,9 @@ def slurm() -> Iterator[Slurm]:
             node.control("stop")
 
 
-def copy_project(folder: Path) -> Path:
+def cluster_project(folder: Path) -> Path:
     """Copy what a run needs, and make the edits to the profiles that a user of this cluster would make."""
-    folder.mkdir(parents=True)
-    for part in PARTS:
-        source, target = ROOT / part, folder / part
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, target)
-    shutil.copy(ROOT / "tests/tiny.yaml", folder / "config/tiny.yaml")
+    copy_project(folder)
     shutil.copy(ROOT / "tests/slurm/demo.yaml", folder / "config/demo.yaml")
     edit(folder, "# gpu_partition: gpu ", "gpu_partition: gpu ")
     edit(folder, "runtime: 10080", "runtime: 90")
@@ -185,14 +176,13 @@ GENERIC = ("--profile", "profiles/cluster-generic")
 
 def pairs(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of every file of all pair sets, by its path."""
-    paths = (path for path in sorted(folder.glob("results/*/pairs/**/*")) if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+    return digests(folder / "results/shared/pairs")
 
 
 @pytest.fixture(scope="module")
 def finished(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project in which the demo workflow went through Slurm."""
-    folder = copy_project(tmp_path_factory.mktemp("cluster") / "demo")
+    folder = cluster_project(tmp_path_factory.mktemp("cluster") / "demo")
     Run(slurm, folder, *SLURM).finish(4 * PATIENCE)
     return folder
 
