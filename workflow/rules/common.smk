@@ -80,7 +80,7 @@ wildcard_constraints:
 
 
 def setting(*keys):
-    """Return a function that looks a value up in the run's configuration."""
+    """Return a function that looks a value up in the run's configuration; a key may name a wildcard: ``{places}``."""
 
     def look_up(wildcards):
         value = RUNS[wildcards.run]
@@ -91,12 +91,10 @@ def setting(*keys):
     return look_up
 
 
-def section(*keys, without=()):
-    """Return a function that gives a section of the run's configuration, less some keys, as JSON."""
+def section(*keys):
+    """Return a function that gives a section of the run's configuration as JSON."""
     look_up = setting(*keys)
-    return lambda wildcards: json.dumps(
-        {key: value for key, value in look_up(wildcards).items() if key not in without}
-    )
+    return lambda wildcards: json.dumps(look_up(wildcards))
 
 
 def shared(stage, *keys):
