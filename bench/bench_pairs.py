@@ -46,6 +46,7 @@ from segswap.images import read_image
 from segswap.pairs import render, shards
 from segswap.pairs.adain import AdaIN, channel_statistics, exchange_statistics
 from segswap.pairs.objects import ObjectSettings, ObjectTable, build_object_table
+from segswap.pairs.poisson import poisson_blend
 from segswap.pairs.recipe import KINDS, PairRecipe, PairSettings, Placement, Rejected, draw_recipe, layout_boxes
 from segswap.pairs.render import Labels, Photos, make_pair
 from segswap.pairs.shards import StyledPair, sample_members, stylised_pairs
@@ -211,8 +212,8 @@ def compare_blending(photos: Photos, side: int, rounds: int = 20) -> float:
     names = [photos.folder / photos.table.file_name(int(image_id)) for image_id in photos.table.image_ids[:2]]
     source, target = (cv2.resize(read_image(name), (480, 480)) for name in names)
     mask = cv2.circle(np.zeros((480, 480), np.uint8), (240, 240), side // 2, 1, -1) > 0
-    render.poisson_blend(source, target, mask)
-    ways = {"ours": render.poisson_blend, "plain": _seamless_clone}
+    poisson_blend(source, target, mask)
+    ways = {"ours": poisson_blend, "plain": _seamless_clone}
     seconds, _ = alternate({name: partial(blend, source, target, mask) for name, blend in ways.items()}, rounds)
     ratio = seconds["plain"] / seconds["ours"]
     print(f"blend of {side} pixels: ratio {ratio:.1f}", flush=True)
@@ -293,7 +294,7 @@ def breakdown(photos: Photos, kind: str, count: int) -> dict[str, float]:
         "labels": (render, "_object_labels"),
         "warp": (render, "warp_image"),
         "resize": (render, "resize"),
-        "Poisson blend": (render, "poisson_blend"),
+        "Poisson blend": (render, "blend"),
         "JPEG": (shards, "encode_jpeg"),
         "pack labels": (shards, "_pack_labels"),
     }

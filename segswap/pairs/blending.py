@@ -27,5 +27,9 @@ def paste(source: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.ndarra
     return np.where(mask[..., None], source, target)
 
 
-BLENDINGS = {"poisson": poisson_blend, "paste": paste}
-"""Ways of blending by name; arguments and errors as in ``poisson_blend``."""
+_WAYS = {"poisson": poisson_blend, "paste": paste}
+
+
+def blend(source: np.ndarray, target: np.ndarray, mask: np.ndarray, way: str) -> np.ndarray:
+    """Put the masked part of ``source`` into ``target`` by a way, ``poisson`` or ``paste``; see ``poisson_blend``."""
+    return _WAYS[way](source, target, mask)

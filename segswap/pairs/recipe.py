@@ -66,7 +66,7 @@ class PairSettings:
         fit_min: smallest of these sizes, by kind.
         min_cells: smallest sum of each final mask, in cells.
         max_attempts: draws for one pair before it is an error.
-        blending: how objects are put into the target, one of ``segswap.pairs.blending.BLENDINGS``.
+        blending: how objects are put into the target, ``poisson`` or ``paste``.
     """
 
     size: int

@@ -28,7 +28,7 @@ from segswap.geometry import (
     warp_image,
 )
 from segswap.images import UnreadableImage, read_image, resize
-from segswap.pairs.blending import BLENDINGS
+from segswap.pairs.blending import blend
 from segswap.pairs.objects import ObjectTable
 from segswap.pairs.poisson import TooThin
 from segswap.pairs.recipe import PairRecipe, PairSettings, Placement, Rejected, draw_recipe, layout_boxes
@@ -226,7 +226,7 @@ def blend_object(a: np.ndarray, b: np.ndarray, mask: np.ndarray, matrix: np.ndar
         a, b: RGB uint8 (H, W, 3).
         mask: of the object in a, uint8 (H, W).
         matrix: pixels of a to pixels of b.
-        blending: one of ``BLENDINGS``.
+        blending: ``poisson`` or ``paste``.
 
     Raises:
         Rejected: when it is too thin to blend.
@@ -244,7 +244,7 @@ def blend_object(a: np.ndarray, b: np.ndarray, mask: np.ndarray, matrix: np.ndar
     source = warp_image(a[y1:y2, x1:x2], part, size, cv2.BORDER_REFLECT)
     place = np.s_[low[1] : high[1], low[0] : high[0]]
     try:
-        b[place] = BLENDINGS[blending](source, b[place], alpha >= 128)
+        b[place] = blend(source, b[place], alpha >= 128, blending)
     except TooThin:
         raise Rejected("pasted mask too thin") from None
 
