@@ -159,6 +159,15 @@ def writers(folder: Path) -> list[int]:
     return [int(path.stem.rpartition("-")[2]) for path in folder.glob(".*.tar.*.tmp")]
 
 
+def stopped_writers(folder: Path, snakemake_: subprocess.Popen) -> list[int]:
+    """Stop the jobs of a Snakemake that write files in a folder, as soon as there are any; return their processes."""
+    wait_until(lambda: writers(folder), snakemake_)
+    jobs = writers(folder)
+    for job in jobs:
+        os.kill(job, signal.SIGSTOP)
+    return jobs
+
+
 # Mounts
 
 
@@ -228,10 +237,7 @@ def test_a_snakemake_killed_while_shards_are_written(
 ) -> None:
     folder = without_shards(project)
     first = start(project, MANIFEST)
-    wait_until(lambda: writers(folder), first)
-    jobs = writers(folder)
-    for job in jobs:
-        os.kill(job, signal.SIGSTOP)
+    jobs = stopped_writers(folder, first)
     if whole_group:
         os.killpg(first.pid, signal.SIGKILL)
     else:
@@ -310,10 +316,7 @@ def test_two_snakemakes_in_one_folder(
 ) -> None:
     folder = without_shards(project)
     first = start(project, MANIFEST)
-    wait_until(lambda: writers(folder), first)
-    jobs = writers(folder)
-    for job in jobs:
-        os.kill(job, signal.SIGSTOP)
+    jobs = stopped_writers(folder, first)
     said = snakemake(project, MANIFEST, *SETTINGS, fails=True)
     assert "Directory cannot be locked" in said and "--unlock" in said
     for job in jobs:

@@ -9,14 +9,7 @@ from segswap.pairs.poisson import TooThin, poisson_blend
 
 
 def paste(source: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Put the masked part of ``source`` over ``target``, at the same place.
-
-    Args:
-        source, target: RGB uint8 (H, W, 3).
-        mask: bool (H, W).
-
-    Returns:
-        RGB uint8 (H, W, 3), a new array.
+    """Put the masked part of ``source`` over ``target``, at the same place; arrays as for ``poisson_blend``.
 
     Raises:
         TooThin: for the masks that cannot be Poisson-blended, so that both ways make the same pairs.
