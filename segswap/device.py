@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 
 import torch
 
 from segswap.errors import InputError
+
+
+def add_device_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--device``, for ``pick_device``."""
+    parser.add_argument(
+        "--device",
+        default="auto",
+        help="where it computes: auto (the GPU where there is one, the default), cpu, cuda, cuda:1",
+    )
 
 
 def pick_device(name: str) -> torch.device:

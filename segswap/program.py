@@ -1,4 +1,4 @@
-"""How a command-line program of the workflow runs: settings, threads, clear errors, exit codes."""
+"""How a command-line program runs: its help, settings, threads, clear errors, exit codes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import dataclasses
 import errno
 import json
 import os
+import signal
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -18,8 +20,21 @@ from typing import Any, NoReturn, TypeVar
 from segswap.errors import InputError
 
 T = TypeVar("T")
+DONE, INPUT_ERROR, USAGE_ERROR = 0, 1, 2
 INTERRUPTED = 75
 """Exit code (``EX_TEMPFAIL``) of a job that stopped in good order and can go on when started again."""
+STOPPED = 128 + signal.SIGINT
+READER_LEFT = 128 + signal.SIGPIPE
+
+EXIT_CODES = {
+    DONE: "done",
+    INPUT_ERROR: "an input is missing or wrong; one line on standard error names it and the remedy",
+    USAGE_ERROR: "a flag is missing, unknown, or has a value that it cannot have",
+    INTERRUPTED: "stopped in good order, state saved; started again it goes on",
+    STOPPED: "stopped by Ctrl-C",
+    READER_LEFT: "what read the output has ended, as head does",
+}
+"""What the status of a program says; any other, and a traceback, is a bug."""
 
 
 CLOCKS_AGREE = 60.0
@@ -50,6 +65,37 @@ def fair_threads() -> int:
     # Processes that torchrun started on this machine share the job's threads.
     threads //= int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
     return max(1, min(threads, available))
+
+
+class HelpFormatter(argparse.HelpFormatter):
+    """Shows a docstring: paragraphs filled to the width of the terminal, indented lines as they are, no markup."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        fill = super()._fill_text
+        paragraphs = text.replace("``", "").strip().split("\n\n")
+        return "\n\n".join(
+            paragraph if "\n " in paragraph else fill(paragraph, width, indent) for paragraph in paragraphs
+        )
+
+
+def argument_parser(doc: str) -> argparse.ArgumentParser:
+    """Return the parser of a program, whose help is the docstring of its module.
+
+    Args:
+        doc: says what the program does; its last part is ``Example:`` with a command line in the lines below.
+    """
+    description, heading, example = doc.partition("\nExample:\n")
+    return argparse.ArgumentParser(description=description, epilog=heading + example, formatter_class=HelpFormatter)
+
+
+def examples_epilog(examples: str) -> str:
+    """Return the end of a command's help: its examples, a command line each."""
+    return "Examples:\n" + textwrap.indent(textwrap.dedent(examples).strip("\n"), "    ")
+
+
+def exit_codes_epilog() -> str:
+    """Return the part of the help that says what the status of a program means."""
+    return "Exit codes:\n" + "\n".join(f"    {code:3d}  {meaning}" for code, meaning in EXIT_CODES.items())
 
 
 def json_value(text: str) -> Any:
@@ -118,36 +164,97 @@ def refuse_the_future(arguments: Iterable[str]) -> None:
             )
 
 
-def run(main: Callable[[], None], check_times: bool = True) -> NoReturn:
-    """Run a program: what a user can put right becomes one line and status 1, ``Interrupted`` status 75.
+def limit_threads() -> None:
+    """Hold the libraries that are loaded to ``fair_threads``, so that jobs side by side do not fight."""
+    if "cv2" in sys.modules:
+        sys.modules["cv2"].setNumThreads(1)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(fair_threads())
 
-    That is ``InputError``, a full disk, and a folder that may not be written. Libraries are held to
-    ``fair_threads``, so that jobs side by side do not fight.
+
+def leave_interrupts_to_the_parent() -> None:
+    """Ignore Ctrl-C in this process: one that a pool started, which ends with the program. Each would say so itself."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _is_given(path: str, arguments: Iterable[str]) -> bool:
+    """Return whether a path is one of the arguments, lies below one, or is a folder that one lies in."""
+    named = Path(path)
+    return any(
+        Path(argument).is_relative_to(named) or named.is_relative_to(argument)
+        for argument in arguments
+        if not argument.startswith("-")
+    )
+
+
+_WRONG_PATHS = {
+    FileNotFoundError: "no such file or folder; check the name, or make it first",
+    IsADirectoryError: "is a folder; expected a file",
+    NotADirectoryError: "is a file, or lies below one; expected a folder",
+    FileExistsError: "is a file; expected a folder, or nothing",
+}
+
+
+def _in_words(error: OSError) -> str | None:
+    """Return what a user can do about a system's error; None where it may be a bug."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full ({error}); make room and start again: nothing half written was left"
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return (
+            f"this user may not do so ({error}); inputs must be readable and the folders of outputs writable. Change "
+            "that and start again: nothing half written was left"
+        )
+    # A path that the user has given, with others below and above it. A bug would look for one of its own making.
+    for path in (error.filename2, error.filename):
+        if type(error) in _WRONG_PATHS and isinstance(path, str | os.PathLike) and _is_given(path, sys.argv[1:]):
+            return f"{path}: {_WRONG_PATHS[type(error)]}"
+    return None
+
+
+def _reader_has_left() -> bool:
+    """Return whether nobody reads the program's output any more; what it still had to say is then given up."""
+    left = False
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            left = True
+            with open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), stream.fileno())
+    return left
+
+
+def run(main: Callable[[], None], check_times: bool = True) -> NoReturn:
+    """Run a program and leave with one of ``EXIT_CODES``: what a user can put right becomes one line and status 1.
+
+    That is ``InputError``, a full disk, a folder that may not be written, and a path among the arguments that is
+    missing, or a folder in place of a file. A bug keeps its traceback.
 
     Args:
         main: the program.
         check_times: whether it is a job of the workflow, whose inputs must not come from the future.
     """
-    if "cv2" in sys.modules:
-        sys.modules["cv2"].setNumThreads(1)
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(fair_threads())
+    limit_threads()
     try:
         if check_times:
             refuse_the_future(sys.argv[1:])
-        main()
+        try:
+            main()
+        finally:
+            sys.stdout.flush()
     except InputError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            sys.exit(f"error: the disk is full ({error}); make room and start again: nothing half written was left")
-        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            sys.exit(
-                f"error: this user may not do so ({error}); inputs must be readable and the folders of outputs "
-                "writable. Change that and start again: nothing half written was left"
-            )
-        raise
+        if isinstance(error, BrokenPipeError) and _reader_has_left():
+            sys.exit(READER_LEFT)
+        words = _in_words(error)
+        if words is None:
+            raise
+        sys.exit(f"error: {words}")
+    except KeyboardInterrupt:
+        print("interrupted: by Ctrl-C; nothing half written was left", file=sys.stderr)
+        sys.exit(STOPPED)
     except Interrupted as reason:
         print(f"interrupted: {reason}", file=sys.stderr)
         sys.exit(INTERRUPTED)
-    sys.exit(0)
+    sys.exit(DONE)

@@ -6,6 +6,7 @@ boxes in pixels of the images.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import os
 from collections import Counter, defaultdict
@@ -64,6 +65,12 @@ class Brueghel:
     folder: Path
     images: tuple[str, ...]
     queries: tuple[Query, ...]
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say where the data set is, for ``load``."""
+    parser.add_argument("--images", required=True, help="folder of the paintings")
+    parser.add_argument("--labels", required=True, help="queries and where their details are, by category (JSON)")
 
 
 def load(images: str | os.PathLike, labels: str | os.PathLike) -> Brueghel:

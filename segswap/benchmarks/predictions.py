@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Sequence
 
@@ -10,6 +11,12 @@ import pyarrow.parquet as pq
 
 from segswap.errors import InputError
 from segswap.files import whole_file
+
+
+def add_chunk_arguments(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add the flags of a program that does one part of the work, for ``chunk_rows``; ``what`` is parted."""
+    parser.add_argument("--chunk", type=int, required=True, help=f"part of the {what}, from 0")
+    parser.add_argument("--chunks", type=int, required=True, help="number of parts")
 
 
 def chunk_rows(n_items: int, chunks: int, chunk: int) -> range:
@@ -36,6 +43,13 @@ def read_predictions(paths: Sequence[str | os.PathLike]) -> pa.Table:
         except (OSError, pa.ArrowInvalid) as error:
             raise InputError(f"{path}: not readable as predictions ({error}); delete it and run again") from None
     return pa.concat_tables(tables)
+
+
+def add_by_matcher_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of a program that shows the three matchers side by side, for ``read_by_matcher``."""
+    parser.add_argument("--trained", nargs="+", required=True, help="predictions of the trained model")
+    parser.add_argument("--untrained", nargs="+", required=True, help="those of the untrained one")
+    parser.add_argument("--baseline", nargs="+", required=True, help="those of the cosine baseline")
 
 
 def read_by_matcher(trained: Sequence[str], untrained: Sequence[str], baseline: Sequence[str]) -> dict[str, pa.Table]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import os
 from collections.abc import Iterator
@@ -34,6 +35,12 @@ class Prediction:
     maps_y: torch.Tensor
     features_x: torch.Tensor
     features_y: torch.Tensor
+
+
+def add_matcher_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of a program that matches, for ``load_matcher``."""
+    parser.add_argument("--checkpoint", required=True, help="of the model; the baseline takes its backbone")
+    parser.add_argument("--baseline", help="calibrated threshold: match by cosine instead of the transformer")
 
 
 def load_matcher(
