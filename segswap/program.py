@@ -8,12 +8,14 @@ import dataclasses
 import errno
 import json
 import os
+import select
 import signal
 import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -98,23 +100,41 @@ def exit_codes_epilog() -> str:
     return "Exit codes:\n" + "\n".join(f"    {code:3d}  {meaning}" for code, meaning in EXIT_CODES.items())
 
 
-def json_value(text: str) -> Any:
-    """Parse a command-line value as JSON, for ``argparse``'s ``type``."""
+def json_object(text: str) -> dict[str, Any]:
+    """Parse a command-line value as an object of JSON, for ``argparse``'s ``type``."""
     try:
-        return json.loads(text)
+        values = json.loads(text)
     except json.JSONDecodeError as error:
         raise argparse.ArgumentTypeError(f"not JSON ({error}): {text!r}") from None
+    if not isinstance(values, dict):
+        raise argparse.ArgumentTypeError(f"expected an object of JSON, {{...}}, found {text!r}")
+    return values
+
+
+def whole_number(minimum: int, multiple_of: int = 1) -> Callable[[str], int]:
+    """Return a parser of whole numbers of at least ``minimum``, for ``argparse``'s ``type``."""
+    expected = f"a whole number, {minimum} or more" + (f", a multiple of {multiple_of}" if multiple_of > 1 else "")
+
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = minimum - 1
+        if number < minimum or number % multiple_of:
+            raise argparse.ArgumentTypeError(f"expected {expected}, found {text!r}")
+        return number
+
+    return parse
 
 
 def settings(kind: type[T]) -> Callable[[str], T]:
     """Return a parser of a settings dataclass from a JSON object, for ``argparse``'s ``type``."""
 
     def parse(text: str) -> T:
-        values = json_value(text)
+        values = json_object(text)
         known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-        if not isinstance(values, dict) or set(values) != known:
-            found = sorted(values) if isinstance(values, dict) else type(values).__name__
-            raise argparse.ArgumentTypeError(f"{kind.__name__} needs the keys {sorted(known)}, found {found}")
+        if set(values) != known:
+            raise argparse.ArgumentTypeError(f"{kind.__name__} needs the keys {sorted(known)}, found {sorted(values)}")
         return kind(**values)
 
     return parse
@@ -172,9 +192,21 @@ def limit_threads() -> None:
         sys.modules["torch"].set_num_threads(fair_threads())
 
 
-def leave_interrupts_to_the_parent() -> None:
-    """Ignore Ctrl-C in this process: one that a pool started, which ends with the program. Each would say so itself."""
+def _ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def process_pool(count: int) -> Iterator[ProcessPoolExecutor]:
+    """Yield a pool of processes; an error, or Ctrl-C, ends it when each has done the piece that it is at.
+
+    Ctrl-C reaches the processes too; they leave it to the program, which else would end with a traceback for each.
+    """
+    pool = ProcessPoolExecutor(count, initializer=_ignore_interrupts)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _is_given(path: str, arguments: Iterable[str]) -> bool:
@@ -183,7 +215,7 @@ def _is_given(path: str, arguments: Iterable[str]) -> bool:
     return any(
         Path(argument).is_relative_to(named) or named.is_relative_to(argument)
         for argument in arguments
-        if not argument.startswith("-")
+        if argument and not argument.startswith("-")
     )
 
 
@@ -215,9 +247,9 @@ def _reader_has_left() -> bool:
     """Return whether nobody reads the program's output any more; what it still had to say is then given up."""
     left = False
     for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except BrokenPipeError:
+        poll = select.poll()
+        poll.register(stream.fileno(), 0)  # an error is told also where it is not asked for
+        if any(event & select.POLLERR for _, event in poll.poll(0)):
             left = True
             with open(os.devnull, "w") as nowhere:
                 os.dup2(nowhere.fileno(), stream.fileno())

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from segswap.errors import InputError
-from segswap.files import read_json
+from segswap.files import read_json_object
 from segswap.matching.cosine import CosineMatcher
 from segswap.matching.features import FeatureStore
 from segswap.models.backbone import Backbone
@@ -58,7 +58,7 @@ def load_matcher(
     model, _ = load_checkpoint(checkpoint)
     if baseline is None:
         return model.backbone, model.matcher.eval()
-    content = read_json(baseline)
+    content = read_json_object(baseline)
     if "threshold" not in content:
         raise InputError(f"{baseline}: has no 'threshold'; expected the file of the rule calibrate_baseline")
     return model.backbone, CosineMatcher(content["threshold"])

@@ -14,7 +14,7 @@ from segswap.benchmarks.pairs_matching import HeldOutPairs, calibrate_threshold
 from segswap.device import add_device_argument, pick_device
 from segswap.files import write_json
 from segswap.models.checkpoint import load_checkpoint
-from segswap.program import argument_parser, run
+from segswap.program import argument_parser, run, whole_number
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("--manifests", nargs=2, required=True, help="one- and two-object training sets")
     parser.add_argument("--features", nargs=2, required=True, help="their feature stores")
-    parser.add_argument("--pairs", type=int, required=True, help="pairs of each set that are used")
+    parser.add_argument("--pairs", type=whole_number(1), required=True, help="pairs of each set that are used")
     parser.add_argument("--checkpoint", required=True, help="holds the backbone")
     add_device_argument(parser)
     parser.add_argument("--output", required=True, help="threshold to write (JSON)")

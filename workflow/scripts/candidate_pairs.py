@@ -17,7 +17,7 @@ from segswap.discovery.collection import read_collection
 from segswap.matching.features import FeatureStore
 from segswap.models.backbone import add_backbone_arguments
 from segswap.models.checkpoint import load_backbone
-from segswap.program import argument_parser, run
+from segswap.program import argument_parser, run, whole_number
 
 
 def main() -> None:
@@ -26,8 +26,12 @@ def main() -> None:
     parser.add_argument("--collection", required=True, help="list of the images")
     parser.add_argument("--features", required=True, help="feature store of the collection")
     add_backbone_arguments(parser)
-    parser.add_argument("--candidates", type=int, required=True, help="for each image, the most alike ones; 0: all")
-    parser.add_argument("--windows", type=int, required=True, help="along a side, by which images are compared")
+    parser.add_argument(
+        "--candidates", type=whole_number(0), required=True, help="of each image, the most alike ones; 0: all"
+    )
+    parser.add_argument(
+        "--windows", type=whole_number(1), required=True, help="along a side, by which images are compared"
+    )
     add_device_argument(parser)
     parser.add_argument("--pairs", required=True, help="image pairs to write (npz)")
     args = parser.parse_args()

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from segswap.allocation import describe
 from segswap.files import write_text
-from segswap.program import argument_parser, run
+from segswap.program import argument_parser, run, whole_number
 
 
 def main() -> None:
     """Parse the arguments, print the report and write it."""
     parser = argument_parser(__doc__)
     parser.add_argument("--device", required=True, help="the configuration's compute.device")
-    parser.add_argument("--gpus", type=int, required=True, help="how many GPUs were asked for")
+    parser.add_argument("--gpus", type=whole_number(0), required=True, help="how many GPUs were asked for")
     parser.add_argument("--output", required=True, help="text file to write")
     args = parser.parse_args()
     report = describe(args.device, args.gpus)

@@ -10,8 +10,8 @@ Example:
 
 from __future__ import annotations
 
-from segswap.files import read_json
-from segswap.program import argument_parser, json_value, run
+from segswap.files import read_json_object
+from segswap.program import argument_parser, json_object, run
 from segswap.report.comparison import write_comparison
 
 
@@ -19,15 +19,16 @@ def main() -> None:
     """Parse the arguments and make the table."""
     parser = argument_parser(__doc__)
     parser.add_argument(
-        "--metrics", type=json_value, required=True, help="by run: the file of each benchmark's metrics, as JSON"
+        "--metrics", type=json_object, required=True, help="by run: the file of each benchmark's metrics, as JSON"
     )
-    parser.add_argument("--changes", type=json_value, required=True, help="by run: keys that differ, as JSON")
+    parser.add_argument("--changes", type=json_object, required=True, help="by run: keys that differ, as JSON")
     parser.add_argument("--csv", required=True, help="table to write, for programs")
     parser.add_argument("--markdown", required=True, help="the same for text")
     parser.add_argument("--html", required=True, help="the same for pages")
     args = parser.parse_args()
     runs = {
-        name: {benchmark: read_json(path) for benchmark, path in files.items()} for name, files in args.metrics.items()
+        name: {benchmark: read_json_object(path) for benchmark, path in files.items()}
+        for name, files in args.metrics.items()
     }
     write_comparison(runs, args.changes, args.csv, args.markdown, args.html)
 

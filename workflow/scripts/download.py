@@ -14,7 +14,7 @@ Example:
 from __future__ import annotations
 
 from segswap.download import download, fetch
-from segswap.program import argument_parser, run
+from segswap.program import argument_parser, run, whole_number
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--url", required=True, help="address of the file")
     parser.add_argument("--output", required=True, help="where the file goes")
     parser.add_argument("--sha256", help="expected SHA-256, 64 hexadecimal digits")
-    parser.add_argument("--size", type=int, help="expected size in bytes")
+    parser.add_argument("--size", type=whole_number(0), help="expected size in bytes")
     parser.add_argument("--record", help="JSON file that keeps size and SHA-256 of the first download of this URL")
     args = parser.parse_args()
     if args.record is None:

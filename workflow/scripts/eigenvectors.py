@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from segswap.discovery.clusters import leading_clusters, principal_only
 from segswap.discovery.graph import CorrespondenceGraph
-from segswap.program import argument_parser, run
+from segswap.program import argument_parser, run, whole_number
 
 
 def main() -> None:
     """Parse the arguments and compute."""
     parser = argument_parser(__doc__)
     parser.add_argument("--graph", required=True, help="correspondence graph")
-    parser.add_argument("--clusters", type=int, help="largest number of clusters; else the principal eigenvector alone")
+    parser.add_argument(
+        "--clusters", type=whole_number(1), help="largest number of clusters; else the principal eigenvector alone"
+    )
     parser.add_argument("--node-share", type=float, help="of a cluster's largest entry: nodes above it belong to it")
     parser.add_argument("--protocol", default="corrected", help="sign rule of the principal eigenvector")
     parser.add_argument("--eigenvectors", required=True, help="eigenvectors to write (npz)")

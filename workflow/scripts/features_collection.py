@@ -11,17 +11,23 @@ from __future__ import annotations
 
 from segswap.device import add_device_argument, pick_device
 from segswap.discovery.collection import read_collection
+from segswap.geometry import STRIDE
 from segswap.matching.features import extract_features
 from segswap.models.backbone import add_backbone_arguments
 from segswap.models.checkpoint import load_backbone
-from segswap.program import argument_parser, run
+from segswap.program import argument_parser, run, whole_number
 
 
 def main() -> None:
     """Parse the arguments and compute."""
     parser = argument_parser(__doc__)
     parser.add_argument("--collection", required=True, help="list of the images")
-    parser.add_argument("--image-size", type=int, required=True, help="side in pixels that images are squashed to")
+    parser.add_argument(
+        "--image-size",
+        type=whole_number(STRIDE, STRIDE),
+        required=True,
+        help="side in pixels that images are squashed to",
+    )
     parser.add_argument("--flip", action="store_true", help="mirror images as well")
     add_backbone_arguments(parser)
     add_device_argument(parser)

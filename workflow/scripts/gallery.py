@@ -7,7 +7,7 @@ Example:
 
 from __future__ import annotations
 
-from segswap.program import argument_parser, run
+from segswap.program import argument_parser, run, whole_number
 from segswap.report.galleries import gallery_sheet, write_gallery
 
 
@@ -15,7 +15,7 @@ def main() -> None:
     """Parse the arguments and make the gallery."""
     parser = argument_parser(__doc__)
     parser.add_argument("--manifest", required=True, help="manifest.json of the set")
-    parser.add_argument("--pairs", type=int, required=True, help="pairs in the page, spread over the set")
+    parser.add_argument("--pairs", type=whole_number(1), required=True, help="pairs in the page, spread over the set")
     parser.add_argument("--page", required=True, help="page to write (HTML)")
     parser.add_argument("--sheet", required=True, help="contact sheet of ten pairs to write (JPEG)")
     args = parser.parse_args()

@@ -8,7 +8,7 @@ Example:
 
 from __future__ import annotations
 
-from segswap.files import read_json, write_json
+from segswap.files import read_json_object, write_json
 from segswap.program import argument_parser, run
 
 
@@ -22,7 +22,7 @@ def main() -> None:
     args = parser.parse_args()
     joined = {}
     for prefix, path in (("", args.trained), ("untrained_", args.untrained), ("baseline_", args.baseline)):
-        joined |= {prefix + key: value for key, value in read_json(path).items()}
+        joined |= {prefix + key: value for key, value in read_json_object(path).items()}
     write_json(args.output, joined)
 
 

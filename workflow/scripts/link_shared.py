@@ -8,7 +8,7 @@ Example:
 
 from __future__ import annotations
 
-from segswap.program import argument_parser, json_value, run
+from segswap.program import argument_parser, json_object, run
 from segswap.sharing import write_links
 
 
@@ -16,7 +16,7 @@ def main() -> None:
     """Parse the arguments and make the links."""
     parser = argument_parser(__doc__)
     parser.add_argument("--run-folder", required=True, help="folder that gets the links")
-    parser.add_argument("--links", type=json_value, required=True, help="shared folder by place in the run's, as JSON")
+    parser.add_argument("--links", type=json_object, required=True, help="shared folder by place in the run's, as JSON")
     parser.add_argument("--record", required=True, help="list of them to write (JSON)")
     args = parser.parse_args()
     write_links(args.run_folder, args.links, args.record)

@@ -16,8 +16,9 @@ def main() -> None:
     """Parse the arguments, check and list."""
     parser = argument_parser(__doc__)
     parser.add_argument("--folder", required=True, help="folder of the images, or of the classes of Internet")
-    parser.add_argument("--class-name", help="class of Internet")
-    parser.add_argument("--labels", help="labels of Brueghel, where there is no class")
+    truth = parser.add_mutually_exclusive_group(required=True)
+    truth.add_argument("--class-name", help="class of Internet")
+    truth.add_argument("--labels", help="labels of Brueghel")
     parser.add_argument("--collection", required=True, help="list of images to write (JSON)")
     args = parser.parse_args()
     if args.class_name:

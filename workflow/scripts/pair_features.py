@@ -15,7 +15,7 @@ from segswap.matching.features import extract_features
 from segswap.models.backbone import add_backbone_arguments
 from segswap.models.checkpoint import load_backbone
 from segswap.pairs.shards import PairSet
-from segswap.program import argument_parser, run
+from segswap.program import argument_parser, run, whole_number
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("--manifest", required=True, help="manifest.json of the set")
     add_backbone_arguments(parser)
-    parser.add_argument("--limit", type=int, help="only the first pairs of the set")
+    parser.add_argument("--limit", type=whole_number(1), help="only the first pairs of the set")
     add_device_argument(parser)
     parser.add_argument("--store", required=True, help="feature store to write (.npy, and .json beside it)")
     args = parser.parse_args()

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from segswap.pairs.recipe import KINDS
 from segswap.pairs.shards import write_set_manifest
-from segswap.program import argument_parser, json_value, run
+from segswap.program import argument_parser, json_object, run
 
 
 def main() -> None:
     """Parse the arguments and write the manifest."""
     parser = argument_parser(__doc__)
     parser.add_argument("--kind", required=True, choices=KINDS, help="one or two objects in each pair")
-    parser.add_argument("--settings", type=json_value, required=True, help="kept in the manifest, as JSON")
+    parser.add_argument("--settings", type=json_object, required=True, help="kept in the manifest, as JSON")
     parser.add_argument("--output", required=True, help="manifest.json, in the folder of the shards")
     parser.add_argument("shards", type=Path, nargs="+", help="tar files, in order")
     args = parser.parse_args()

@@ -17,7 +17,7 @@ from segswap.pairs.recipe import KINDS, PairSettings
 from segswap.pairs.render import Photos
 from segswap.pairs.shards import shard_indices, write_shard
 from segswap.pairs.style import add_style_arguments, open_style
-from segswap.program import argument_parser, run, settings
+from segswap.program import argument_parser, run, settings, whole_number
 
 
 def main() -> None:
@@ -26,13 +26,13 @@ def main() -> None:
     parser.add_argument("--table", required=True, help="object table")
     parser.add_argument("--images", required=True, help="folder of the photos")
     parser.add_argument("--kind", required=True, choices=KINDS, help="one or two objects in each pair")
-    parser.add_argument("--shard", type=int, required=True, help="number of the shard, from 0")
-    parser.add_argument("--pairs", type=int, required=True, help="pairs in the whole set")
-    parser.add_argument("--pairs-per-shard", type=int, required=True, help="in every shard but the last")
+    parser.add_argument("--shard", type=whole_number(0), required=True, help="number of the shard, from 0")
+    parser.add_argument("--pairs", type=whole_number(1), required=True, help="pairs in the whole set")
+    parser.add_argument("--pairs-per-shard", type=whole_number(1), required=True, help="in every shard but the last")
     parser.add_argument("--settings", type=settings(PairSettings), required=True, help="as JSON")
     parser.add_argument("--seed", type=int, required=True, help="of every random choice")
     add_style_arguments(parser)
-    parser.add_argument("--jpeg-quality", type=int, required=True, help="from 1 to 100")
+    parser.add_argument("--jpeg-quality", type=whole_number(1), required=True, help="from 1 to 100")
     parser.add_argument(
         "--max-unreadable-share", type=float, required=True, help="of photos that do not open; above it the job fails"
     )

@@ -9,14 +9,14 @@ Example:
 
 from __future__ import annotations
 
-from segswap.program import argument_parser, json_value, run
+from segswap.program import argument_parser, json_object, run
 from segswap.report.plots import plot_history
 
 
 def main() -> None:
     """Parse the arguments and plot."""
     parser = argument_parser(__doc__)
-    parser.add_argument("--histories", type=json_value, required=True, help="CSV by name of the training, as JSON")
+    parser.add_argument("--histories", type=json_object, required=True, help="CSV by name of the training, as JSON")
     parser.add_argument("--output", required=True, help="figure to write (SVG)")
     args = parser.parse_args()
     plot_history(args.histories, args.output)

@@ -16,7 +16,7 @@ from segswap.benchmarks.predictions import write_predictions
 from segswap.device import add_device_argument, pick_device
 from segswap.matching.predict import add_matcher_arguments, load_matcher
 from segswap.matching.score import PROTOCOLS
-from segswap.program import argument_parser, run
+from segswap.program import argument_parser, run, whole_number
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("--manifests", nargs=2, required=True, help="one- and two-object held-out sets")
     parser.add_argument("--features", nargs=2, required=True, help="their feature stores")
-    parser.add_argument("--limit", type=int, required=True, help="pairs of each set that are judged")
+    parser.add_argument("--limit", type=whole_number(1), required=True, help="pairs of each set that are judged")
     add_matcher_arguments(parser)
     parser.add_argument("--protocol", required=True, choices=PROTOCOLS, help="corrected, or as in the published code")
     add_device_argument(parser)

@@ -9,7 +9,7 @@ Example:
 
 from __future__ import annotations
 
-from segswap.program import argument_parser, json_value, run
+from segswap.program import argument_parser, json_object, run
 from segswap.report.provenance import collect, write_provenance
 from segswap.report.times import read_costs
 
@@ -17,7 +17,7 @@ from segswap.report.times import read_costs
 def main() -> None:
     """Parse the arguments, hash the files and write both forms."""
     parser = argument_parser(__doc__)
-    parser.add_argument("--config", type=json_value, required=True, help="the whole configuration, as JSON")
+    parser.add_argument("--config", type=json_object, required=True, help="the whole configuration, as JSON")
     parser.add_argument("--files", nargs="+", required=True, help="what the results rest on; hashed")
     parser.add_argument("--records", required=True, help="folder of the records of downloads (JSON); may be absent")
     parser.add_argument("--times", nargs="+", required=True, help="folders of the jobs' times (TSV)")

@@ -12,7 +12,7 @@ Example:
 
 from __future__ import annotations
 
-from segswap.program import argument_parser, json_value, run
+from segswap.program import argument_parser, json_object, run
 from segswap.report.page import write_page
 
 
@@ -21,7 +21,7 @@ def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("--title", required=True, help="of the page")
     for name in ("pictures", "objects", "pair-sets", "galleries"):
-        parser.add_argument(f"--{name}", type=json_value, required=True, help="files by name, as JSON")
+        parser.add_argument(f"--{name}", type=json_object, required=True, help="files by name, as JSON")
     parser.add_argument("--summary", required=True, help="summary table (HTML)")
     parser.add_argument("--history", required=True, help="curves (SVG)")
     parser.add_argument("--clusters", help="page of the clusters of discovery (HTML)")

@@ -30,7 +30,7 @@ from pathlib import Path
 from segswap.benchmarks.brueghel import BrueghelSettings
 from segswap.benchmarks.validation import BrueghelFiles, and_on_brueghel, on_heldout_pairs
 from segswap.device import pick_device
-from segswap.program import argument_parser, run, settings
+from segswap.program import argument_parser, run, settings, whole_number
 from segswap.training.batches import BatchSettings
 from segswap.training.loop import RunSettings, StageFiles, StageSettings, train_stage
 from segswap.training.numerics import Numerics
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--features", type=Path, nargs="*", help="their feature stores; without: computed in each step")
     parser.add_argument("--heldout", type=Path, nargs=2, required=True, help="one- and two-object held-out sets")
     parser.add_argument("--heldout-features", type=Path, nargs=2, required=True, help="their feature stores")
-    parser.add_argument("--validation-pairs", type=int, required=True, help="held-out pairs of each kind")
+    parser.add_argument("--validation-pairs", type=whole_number(1), required=True, help="held-out pairs of each kind")
     parser.add_argument("--protocol", required=True, help="corrected, or as in the published code")
     parser.add_argument("--brueghel", type=settings(BrueghelFiles), help="validate on Brueghel too: files, as JSON")
     parser.add_argument("--brueghel-settings", type=settings(BrueghelSettings), help="its protocol, as JSON")

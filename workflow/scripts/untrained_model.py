@@ -15,7 +15,7 @@ from segswap.models.backbone import add_backbone_arguments
 from segswap.models.checkpoint import load_backbone, save_checkpoint
 from segswap.models.segswap import SegSwap
 from segswap.models.transformer import Transformer, TransformerSettings
-from segswap.program import argument_parser, json_value, run
+from segswap.program import argument_parser, json_object, run
 from segswap.randomness import torch_seed
 
 
@@ -23,7 +23,7 @@ def main() -> None:
     """Parse the arguments and write the checkpoint."""
     parser = argument_parser(__doc__)
     add_backbone_arguments(parser)
-    parser.add_argument("--transformer", type=json_value, required=True, help="section transformer, as JSON")
+    parser.add_argument("--transformer", type=json_object, required=True, help="section transformer, as JSON")
     parser.add_argument("--seed", type=int, required=True, help="of every random choice")
     parser.add_argument("--checkpoint", required=True, help="checkpoint to write")
     args = parser.parse_args()
