@@ -22,6 +22,7 @@ from segswap.errors import InputError
 from segswap.files import read_json
 from segswap.geometry import STRIDE
 from segswap.images import list_images, read_image, resize
+from segswap.progress import progress
 
 Box = tuple[float, float, float, float]
 
@@ -226,8 +227,9 @@ def query_loaders(dataset: Brueghel, settings: BrueghelSettings) -> list[Callabl
 def rankings(dataset: Brueghel, table: pa.Table) -> list[list[dict]]:
     """Return each query's rows of a prediction, best score first (ties by image name)."""
     ranked: list[list[dict]] = [[] for _ in dataset.queries]
-    for row in table.to_pylist():
-        ranked[row["query"]].append(row)
+    for batch in progress(table.to_batches(max_chunksize=10_000), "predictions (batches)"):
+        for row in batch.to_pylist():
+            ranked[row["query"]].append(row)
     return [sorted(rows, key=lambda row: (-row["score"], row["image"])) for rows in ranked]
 
 

@@ -28,6 +28,7 @@ from segswap.files import content_key, read_json, sha256, write_json
 from segswap.matching.features import FeatureStore, extract_features
 from segswap.models.checkpoint import load_checkpoint
 from segswap.models.segswap import SegSwap
+from segswap.progress import progress
 from segswap.report.clusters import write_clusters_page
 
 EXAMPLES = """
@@ -103,7 +104,7 @@ def predictions_of(
     kept, note = args.output / "predictions.npz", args.output / "predictions.json"
     key = content_key(
         {
-            "images": [(name, sha256(collection.folder / name)) for name in collection.images],
+            "images": [(name, sha256(collection.folder / name)) for name in progress(collection.images, "hashes")],
             "checkpoint": sha256(args.checkpoint),
             "settings": [args.size, args.candidates, args.windows, vars(settings)],
         }

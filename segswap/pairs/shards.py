@@ -216,7 +216,7 @@ def write_set_manifest(shards: list[Path], output: str | os.PathLike, kind: str,
         InputError: when a shard or its manifest is missing or unreadable.
     """
     entries, rejected, unreadable = [], Counter(), set()
-    for tar in shards:
+    for tar in progress(shards, "hashes of shards"):
         table = read_shard_manifest(tar.with_suffix(".parquet"))
         rejected.update(reason for row in table.select(["rejected"]).to_pylist() for reason in rejected_reasons(row))
         unreadable.update(json.loads(table.schema.metadata[b"unreadable"]))
