@@ -1,4 +1,4 @@
-"""The command ``segswap``: match pictures, find what they share, show and check pairs, say what a file is."""
+"""Match pictures, find what they share, show and check pairs, say what a file is."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import importlib
 import sys
 
 from segswap import __version__
-from segswap.program import run
+from segswap.program import HelpFormatter, examples_epilog, exit_codes_epilog, limit_threads, run
 
 COMMANDS = {
     "match": "match two pictures",
@@ -19,21 +19,54 @@ COMMANDS = {
     "info": "say what a checkpoint, a pair set or a feature store is",
 }
 
+EXAMPLES = """
+segswap match a.jpg b.jpg --checkpoint results/demo/checkpoints/stage2.pt --size 160 -o match.jpg
+segswap discover pictures --checkpoint results/demo/checkpoints/stage2.pt --size 240 -o out
+segswap info results/demo/checkpoints/stage2.pt
+"""
+
+
+def argument_parser(called: str | None) -> argparse.ArgumentParser:
+    """Return the command's parser, with the arguments of the subcommand that is called."""
+    parser = argparse.ArgumentParser(
+        prog="segswap",
+        description=__doc__,
+        epilog="\n\n".join(
+            (examples_epilog(EXAMPLES), exit_codes_epilog(), "segswap COMMAND --help says more of each command.")
+        ),
+        formatter_class=HelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, meaning in COMMANDS.items():
+        if name != called:
+            commands.add_parser(name, help=meaning, description=meaning)
+            continue
+        # Only the command that is called is imported: PyTorch alone takes seconds.
+        module = importlib.import_module(f"segswap.commands.{name}")
+        command = commands.add_parser(
+            name,
+            help=meaning,
+            description=module.__doc__,
+            epilog=examples_epilog(module.EXAMPLES),
+            formatter_class=HelpFormatter,
+        )
+        module.add_arguments(command)
+        command.set_defaults(execute=module.execute)
+    return parser
+
+
+def _command() -> None:
+    """Parse the arguments and execute the subcommand."""
+    called = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
+    args = argument_parser(called).parse_args()
+    limit_threads()
+    args.execute(args)
+
 
 def main() -> None:
     """Run the command; see ``segswap --help``."""
-    parser = argparse.ArgumentParser(prog="segswap", description=__doc__)
-    parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    # Only the command that is called is imported: PyTorch alone takes seconds.
-    called = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
-    module = importlib.import_module(f"segswap.commands.{called}") if called in COMMANDS else None
-    for name, meaning in COMMANDS.items():
-        command = commands.add_parser(name, help=meaning, description=module.__doc__ if name == called else meaning)
-        if name == called:
-            module.add_arguments(command)
-    args = parser.parse_args()
-    run(lambda: module.execute(args), check_times=False)
+    run(_command, check_times=False)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def _read_yaml(path: str | os.PathLike) -> Section:
         with open(path, encoding="utf-8") as file:
             given = yaml.safe_load(file) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: not readable as a configuration in YAML ({error})") from None
+        raise InputError(f"{path}: not readable as a configuration in YAML ({' '.join(str(error).split())})") from None
     if not isinstance(given, dict):
         raise InputError(f"{path}: expected keys and values in YAML, found {type(given).__name__}")
     return given

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 
 import torch
@@ -9,17 +10,32 @@ import torch
 from segswap.errors import InputError
 
 
+def add_device_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--device``, for ``pick_device``."""
+    parser.add_argument(
+        "--device",
+        default="auto",
+        help="where it computes: auto (the GPU where there is one, the default), cpu, cuda, cuda:1",
+    )
+
+
 def pick_device(name: str) -> torch.device:
     """Return a torch device; ``auto`` takes the GPU when there is one.
 
     Raises:
-        InputError: when a GPU is asked for and none is there.
+        InputError: when the name is none of a device, or that device is not there.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(f"device {name!r}: no GPU is visible to this process; set device to auto or cpu")
-    return torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"device {name!r}: no such device; expected auto, cpu, cuda, or cuda: with a number") from None
+    count = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= count:
+        found = f"only {count}, counted from 0," if count else "no GPU"
+        raise InputError(f"device {name!r}: {found} is visible to this process; set device to auto or cpu")
+    return device
 
 
 def pick_precision(name: str, device: torch.device, on_gpu: str) -> str:

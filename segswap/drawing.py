@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from segswap.errors import InputError
 from segswap.files import write_bytes
 from segswap.geometry import cell_centres, inside
 from segswap.images import encode_jpeg, resize
@@ -309,13 +310,13 @@ def encode_picture(image: np.ndarray, suffix: str, quality: int = 85) -> bytes:
     """Encode a picture as ``.jpg``, ``.jpeg`` or ``.png``; ``quality`` is JPEG's.
 
     Raises:
-        ValueError: for another suffix.
+        InputError: for another suffix.
     """
     if suffix.lower() in (".jpg", ".jpeg"):
         return encode_jpeg(image, quality)
     if suffix.lower() == ".png":
         return cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
-    raise ValueError(f"picture of suffix {suffix!r}: expected .jpg, .jpeg or .png")
+    raise InputError(f"a picture with the ending {suffix!r} cannot be written; expected .jpg, .jpeg or .png")
 
 
 def write_picture(path: str | os.PathLike, image: np.ndarray, quality: int = 85) -> None:

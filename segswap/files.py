@@ -198,14 +198,28 @@ def read_json(path: str | os.PathLike) -> Any:
     """Read a JSON file.
 
     Raises:
-        InputError: when the file is missing or is not JSON; the message names it.
+        InputError: when the file is missing, cannot be read, or is not JSON; the message names it.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; expected a JSON file") from None
+    except (IsADirectoryError, NotADirectoryError, PermissionError) as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); expected a JSON file") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not readable as JSON ({error}); restore or remake the file") from None
+
+
+def read_json_object(path: str | os.PathLike) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises:
+        InputError: as of ``read_json``, and when the file holds something else.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds a {type(content).__name__}; expected an object of JSON, {{...}}")
+    return content
 
 
 def sha256(path: str | os.PathLike) -> str:

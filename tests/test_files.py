@@ -20,6 +20,7 @@ from segswap.files import (
     claim,
     content_key,
     read_json,
+    read_json_object,
     sha256,
     whole_file,
     whole_folder,
@@ -214,3 +215,19 @@ def test_content_key_depends_on_the_value_alone():
     assert len({content_key(value) for value in values}) == len(values)
     # Frozen: training states and caches on disk are found by this key.
     assert content_key({"size": 480}) == hashlib.sha256(b'{"size": 480}').hexdigest()[:16]
+
+
+def test_a_folder_in_place_of_a_json_file_is_said(tmp_path):
+    with pytest.raises(InputError, match=r"cannot be read \(Is a directory\); expected a JSON file"):
+        read_json(tmp_path)
+
+
+@given(value=JSON)
+def test_a_json_object_is_one_or_what_it_is_instead_is_said(tmp_path_factory, value):
+    path = tmp_path_factory.getbasetemp() / "value.json"
+    write_json(path, value)
+    if isinstance(value, dict):
+        assert read_json_object(path) == value
+    else:
+        with pytest.raises(InputError, match=f"holds a {type(value).__name__}; expected an object"):
+            read_json_object(path)

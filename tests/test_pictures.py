@@ -165,7 +165,7 @@ class TestDrawing:
         assert np.abs(read_image(tmp_path / f"x{suffix}").astype(int) - 120).max() <= 2
 
     def test_other_suffixes_are_refused(self):
-        with pytest.raises(ValueError, match=r"\.gif"):
+        with pytest.raises(InputError, match=r"\.gif"):
             encode_picture(grey(8, 8), ".gif")
 
     def test_a_data_uri_holds_the_bytes(self):

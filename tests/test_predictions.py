@@ -20,6 +20,12 @@ def test_chunks_share_the_items_evenly_in_order_each_once(n_items: int, chunks: 
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
+@pytest.mark.parametrize(("chunk", "chunks"), [(2, 2), (-1, 2), (0, 0), (0, -1)])
+def test_a_part_that_is_none_is_said(chunk: int, chunks: int) -> None:
+    with pytest.raises(InputError, match=f"--chunk {chunk}: of {chunks} parts"):
+        chunk_rows(10, chunks, chunk)
+
+
 def test_chunks_are_read_back_as_one_table_also_when_one_is_empty(tmp_path: Path) -> None:
     tables = [pa.table({"query": pa.array(rows, pa.int32())}) for rows in ([0, 1], [], [2])]
     paths = [tmp_path / f"{n}.parquet" for n in range(3)]

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import os
 import re
+import signal
+import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from segswap import program
 from segswap.errors import InputError
@@ -123,6 +129,118 @@ def test_other_system_errors_are_not_hidden():
 
     with pytest.raises(OSError, match="Input/output"):
         program.run(broken)
+
+
+# Paths
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "data/list.txt"), "no such file or folder"),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", "data"), "is a folder; expected a file"),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "out/run/a.json"), "expected a folder"),
+        (FileExistsError(errno.EEXIST, "File exists", "out"), "is a file; expected a folder, or nothing"),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", ".x.tmp", None, "out/run/a.json"), "expected a file"),
+    ],
+)
+def test_a_wrong_path_of_the_users_is_one_line(monkeypatch, error, said):
+    monkeypatch.setattr(sys, "argv", ["program.py", "--folder", "data", "--output", "out/run/a.json", "-v"])
+    message = leave(error).code
+    assert said in message and str(error.filename2 or error.filename) in message and "\n" not in message
+
+
+@pytest.mark.parametrize("path", ["/usr/lib/none.so", "other/list.txt", "datasets", 7, None])
+def test_a_missing_file_that_the_user_never_named_is_a_bug(monkeypatch, path):
+    monkeypatch.setattr(sys, "argv", ["program.py", "--folder", "data", "--number", "7", "--flag", ""])
+
+    def main() -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
+
+    with pytest.raises(FileNotFoundError):
+        program.run(main)
+
+
+# Ctrl-C, and readers that leave
+
+
+def started(code: str, **streams: int) -> subprocess.Popen:
+    """Start a program of its own whose ``main`` is the code."""
+    whole = f"from segswap.program import run\n\ndef main():\n{textwrap.indent(code, '    ')}\n\nrun(main)"
+    return subprocess.Popen([sys.executable, "-c", whole], text=True, **streams)
+
+
+def test_ctrl_c_is_one_line_and_a_status_of_its_own():
+    code = "print('at work', flush=True)\nimport signal; signal.pause()"
+    with started(code, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline() == "at work\n"
+        process.send_signal(signal.SIGINT)
+        said = process.communicate()[1]
+    assert process.returncode == 130
+    assert said == "interrupted: by Ctrl-C; nothing half written was left\n"
+
+
+def test_ctrl_c_reaches_the_processes_of_a_pool_and_one_line_comes_out(tmp_path):
+    code = f"""
+from segswap.demo_world.coco import draw_coco
+print("at work", flush=True)
+draw_coco({str(tmp_path / "coco")!r}, 1, "train", 5000, 2)
+"""
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "start_new_session": True}
+    with started(code, **streams) as process:
+        assert process.stdout.readline() == "at work\n"
+        while not list(tmp_path.glob(".coco*/images/*")) and process.poll() is None:
+            pass
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
+        said = process.communicate()[1]
+    assert process.returncode == 130
+    assert "Traceback" not in said and said.endswith("interrupted: by Ctrl-C; nothing half written was left\n")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "code", ["for n in range(100_000):\n    print(n)", "print('one line, sent when the program ends')"]
+)
+def test_a_reader_that_leaves_ends_the_program_without_a_word(code):
+    read, write = os.pipe()
+    os.close(read)
+    with started(code, stdout=write, stderr=subprocess.PIPE) as process:
+        os.close(write)
+        said = process.communicate()[1]
+    assert (process.returncode, said) == (141, "")
+
+
+def test_a_broken_pipe_of_the_programs_own_is_a_bug():
+    code = "import os\nread, write = os.pipe()\nos.close(read)\nos.write(write, b'x')"
+    with started(code, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        said = process.communicate()[1]
+    assert process.returncode == 1 and "Traceback" in said and "BrokenPipeError" in said
+
+
+# Values on the command line
+
+
+@given(st.integers(-50, 50), st.integers(-100, 100), st.integers(1, 16))
+def test_a_whole_number_is_one_that_fits_or_wrong_usage(minimum, number, step):
+    parse = program.whole_number(minimum, step)
+    if number >= minimum and number % step == 0:
+        assert parse(str(number)) == number
+    else:
+        with pytest.raises(argparse.ArgumentTypeError, match=f"{minimum} or more"):
+            parse(str(number))
+
+
+@pytest.mark.parametrize("text", ["", "x", "1.5", "1e3"])
+def test_what_is_no_whole_number_is_wrong_usage(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="a whole number, 0 or more"):
+        program.whole_number(0)(text)
+
+
+@pytest.mark.parametrize("text", ["[1]", "3", "null", '"a"', "{", "", "{'a': 1}"])
+def test_a_section_is_an_object_of_json(text):
+    with pytest.raises(argparse.ArgumentTypeError, match=r"JSON"):
+        program.json_object(text)
+    assert program.json_object('{"a": [1]}') == {"a": [1]}
 
 
 # Inputs from the future

@@ -10,6 +10,7 @@ from html_pages import parse
 
 from segswap.benchmarks.published import REFERENCE, TABLES, published_share
 from segswap.benchmarks.published import Column as PublishedColumn
+from segswap.errors import InputError
 from segswap.report.tables import summary_csv, summary_html, summary_markdown, summary_rows, write_summary
 
 
@@ -101,7 +102,7 @@ class TestTables:
         assert "| benchmark |" in summary_markdown({})
 
     def test_an_unknown_benchmark_is_refused(self):
-        with pytest.raises(ValueError, match="paris"):
+        with pytest.raises(InputError, match="paris"):
             summary_rows({"paris": {"map": 1.0}})
 
     def test_the_csv_gives_back_the_metrics(self):

@@ -6,6 +6,7 @@ boxes in pixels of the images.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import os
 from collections import Counter, defaultdict
@@ -21,6 +22,7 @@ from segswap.errors import InputError
 from segswap.files import read_json
 from segswap.geometry import STRIDE
 from segswap.images import list_images, read_image, resize
+from segswap.progress import progress
 
 Box = tuple[float, float, float, float]
 
@@ -64,6 +66,12 @@ class Brueghel:
     folder: Path
     images: tuple[str, ...]
     queries: tuple[Query, ...]
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say where the data set is, for ``load``."""
+    parser.add_argument("--images", required=True, help="folder of the paintings")
+    parser.add_argument("--labels", required=True, help="queries and where their details are, by category (JSON)")
 
 
 def load(images: str | os.PathLike, labels: str | os.PathLike) -> Brueghel:
@@ -219,8 +227,9 @@ def query_loaders(dataset: Brueghel, settings: BrueghelSettings) -> list[Callabl
 def rankings(dataset: Brueghel, table: pa.Table) -> list[list[dict]]:
     """Return each query's rows of a prediction, best score first (ties by image name)."""
     ranked: list[list[dict]] = [[] for _ in dataset.queries]
-    for row in table.to_pylist():
-        ranked[row["query"]].append(row)
+    for batch in progress(table.to_batches(max_chunksize=10_000), "predictions (batches)"):
+        for row in batch.to_pylist():
+            ranked[row["query"]].append(row)
     return [sorted(rows, key=lambda row: (-row["score"], row["image"])) for rows in ranked]
 
 

@@ -111,7 +111,7 @@ def score_retrieval(
     boxes = [_box_in_crop(dataset, query, settings) for query in part.queries]
     weight = _weights(features, boxes, matcher, settings.image_size // STRIDE, batch)
     rows: list[dict] = []
-    for place, name in enumerate(dataset.images):
+    for place, name in enumerate(progress(dataset.images, "Brueghel images")):
         target = database.read([place]).to(device)
         asked = [n for n, query in enumerate(part.queries) if query.image != name]
         for chunk, _, _, scores in _scored(matcher, features, weight, target, asked, settings, batch):

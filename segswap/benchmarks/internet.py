@@ -24,6 +24,7 @@ from segswap.discovery.spectral import cell_masks
 from segswap.errors import InputError
 from segswap.files import read_arrays, write_arrays
 from segswap.images import list_images
+from segswap.progress import progress
 
 CLASSES = ("Airplane100", "Car100", "Horse100")
 
@@ -134,7 +135,8 @@ def segment_class(images: Collection, masks: np.ndarray, foreground: float) -> p
         one row per image: P, J, whether the truth is empty (noise), and the segmentation as PNG bytes.
     """
     rows = []
-    for number, (name, mask) in enumerate(zip(images.images, masks, strict=True)):
+    names = progress(images.images, f"segmenting {images.folder.name}")
+    for number, (name, mask) in enumerate(zip(names, masks, strict=True)):
         image = images.read(number)
         truth = read_truth(images, name, image.shape[:2])
         found = segment(image, mask, foreground)

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from segswap.pairs.render import Labels
 from segswap.pairs.shards import PairSet, picture_name
+from segswap.progress import progress
 
 STYLES = {"plain": ("a.jpg", "b.jpg"), "styled": ("as.jpg", "bs.jpg")}
 
@@ -69,7 +70,7 @@ def metrics(heldout_sets: Sequence[PairSet], table: pa.Table) -> dict[str, float
         for n in set(table.filter(pa.compute.equal(table["kind"], kind))["position_a"].to_pylist())
     }
     groups: dict[str, dict[str, list]] = {}
-    for row in _rows(table):
+    for row in progress(_rows(table), "pairs judged", total=len(table)):
         positive = row["position_a"] == row["position_b"]
         own = labels[row["kind"], row["position_a"]]
         maps = _unpack(row["maps_a"], own), _unpack(row["maps_b"], own)

@@ -18,6 +18,7 @@ from segswap.matching.features import FeatureStore
 from segswap.matching.predict import predict_pairs
 from segswap.matching.score import symmetric_scores
 from segswap.pairs.shards import PairSet, picture_name
+from segswap.progress import progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +133,7 @@ def calibrate_threshold(train: HeldOutPairs, device: torch.device) -> dict[str, 
     thresholds = np.linspace(-0.2, 1, 241)
     ious = []
     for which, (pairs, store) in enumerate(zip(train.sets, train.stores, strict=True)):
-        for style, a, b in train.items(which):
+        for style, a, b in progress(train.items(which), f"cosines {pairs.kind}"):
             if a != b:
                 continue
             names = [picture_name(pairs, a, name) for name in STYLES[style]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import os
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from segswap.benchmarks.metrics import positives_within
 from segswap.errors import InputError
 from segswap.files import NOT_ARRAYS, read_json
 from segswap.images import IMAGE_SUFFIXES, read_image
+from segswap.program import settings
 
 ORIGINS = {
     "tokyo247": "Tokyo 24/7 must be requested from its authors (Torii et al., CVPR 2015, project page of 24/7 place "
@@ -103,6 +105,12 @@ class Places:
         if self.query_positions is None:
             return None
         return float(np.linalg.norm(self.query_positions[query] - self.database_positions[item]))
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say where a data set is, for ``load``."""
+    parser.add_argument("--folder", required=True, help="of the data set")
+    parser.add_argument("--files", type=settings(PlaceFiles), required=True, help="its lists and positions, as JSON")
 
 
 def require(benchmark: str, folder: str | os.PathLike, files: PlaceFiles) -> None:

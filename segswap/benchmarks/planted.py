@@ -104,7 +104,7 @@ def plant_details(
                 write_picture(temporary / "images" / file, picture, _QUALITY)
                 shown.append([file, box])
             labels[name] = [{"query": one, "gt": [other for other in shown if other is not one]} for one in shown]
-        for number in range(settings.distractors):
+        for number in progress(range(settings.distractors), "other pictures"):
             rng = generator(seed, "planted distractor", number)
             picture = _restyled(next_painting(), stylist, styles, settings, rng)
             write_picture(temporary / "images" / f"other-{number + 1:02d}.jpg", picture, _QUALITY)

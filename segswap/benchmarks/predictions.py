@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Sequence
 
@@ -10,10 +11,23 @@ import pyarrow.parquet as pq
 
 from segswap.errors import InputError
 from segswap.files import whole_file
+from segswap.program import whole_number
+
+
+def add_chunk_arguments(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add the flags of a program that does one part of the work, for ``chunk_rows``; ``what`` is parted."""
+    parser.add_argument("--chunk", type=whole_number(0), required=True, help=f"part of the {what}, from 0")
+    parser.add_argument("--chunks", type=whole_number(1), required=True, help="number of parts")
 
 
 def chunk_rows(n_items: int, chunks: int, chunk: int) -> range:
-    """Return the items of one of ``chunks`` nearly equal parts of 0 to ``n_items - 1``; a part may be empty."""
+    """Return the items of one of ``chunks`` nearly equal parts of 0 to ``n_items - 1``; a part may be empty.
+
+    Raises:
+        InputError: when there is no part of that number.
+    """
+    if not 0 <= chunk < chunks:
+        raise InputError(f"--chunk {chunk}: of {chunks} parts expected one from 0 to {chunks - 1}")
     return range(n_items * chunk // chunks, n_items * (chunk + 1) // chunks)
 
 
@@ -36,6 +50,13 @@ def read_predictions(paths: Sequence[str | os.PathLike]) -> pa.Table:
         except (OSError, pa.ArrowInvalid) as error:
             raise InputError(f"{path}: not readable as predictions ({error}); delete it and run again") from None
     return pa.concat_tables(tables)
+
+
+def add_by_matcher_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of a program that shows the three matchers side by side, for ``read_by_matcher``."""
+    parser.add_argument("--trained", nargs="+", required=True, help="predictions of the trained model")
+    parser.add_argument("--untrained", nargs="+", required=True, help="those of the untrained one")
+    parser.add_argument("--baseline", nargs="+", required=True, help="those of the cosine baseline")
 
 
 def read_by_matcher(trained: Sequence[str], untrained: Sequence[str], baseline: Sequence[str]) -> dict[str, pa.Table]:

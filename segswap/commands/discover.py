@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from segswap.benchmarks.predictions import write_predictions
-from segswap.device import pick_device
+from segswap.device import add_device_argument, pick_device
 from segswap.discovery.candidates import all_pairs, candidate_pairs, window_descriptors
 from segswap.discovery.clusters import cluster_correspondences, cluster_regions, leading_clusters
 from segswap.discovery.collection import Collection, open_folder
@@ -28,7 +28,13 @@ from segswap.files import content_key, read_json, sha256, write_json
 from segswap.matching.features import FeatureStore, extract_features
 from segswap.models.checkpoint import load_checkpoint
 from segswap.models.segswap import SegSwap
+from segswap.progress import progress
 from segswap.report.clusters import write_clusters_page
+
+EXAMPLES = """
+segswap discover pictures -o out --checkpoint results/demo/checkpoints/stage2.pt --size 240
+segswap discover pictures -o out --checkpoint results/demo/checkpoints/stage2.pt --size 240 --sigma 3 --clusters 5
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--region-share", type=float, default=0.1, help="share of an image's largest cell that belongs to a region"
     )
-    parser.add_argument("--device", default="auto")
+    add_device_argument(parser)
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -98,7 +104,7 @@ def predictions_of(
     kept, note = args.output / "predictions.npz", args.output / "predictions.json"
     key = content_key(
         {
-            "images": [(name, sha256(collection.folder / name)) for name in collection.images],
+            "images": [(name, sha256(collection.folder / name)) for name in progress(collection.images, "hashes")],
             "checkpoint": sha256(args.checkpoint),
             "settings": [args.size, args.candidates, args.windows, vars(settings)],
         }

@@ -11,6 +11,8 @@ import argparse
 from segswap.models.checkpoint import load_checkpoint, save_published
 from segswap.models.onnx import export_onnx
 
+EXAMPLES = "segswap export results/demo/checkpoints/stage2.pt --form onnx -o onnx"
+
 FORMS = ("published", "onnx")
 
 

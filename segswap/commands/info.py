@@ -13,6 +13,11 @@ from segswap.errors import InputError
 from segswap.files import read_json
 from segswap.models.checkpoint import load_checkpoint
 
+EXAMPLES = """
+segswap info results/demo/checkpoints/stage2.pt
+segswap info results/demo/pairs/train/2obj/manifest.json
+"""
+
 
 def describe(path: str) -> dict[str, Any]:
     """Return what a file of this project says about itself: a checkpoint, a pair set, or a feature store.

@@ -15,6 +15,8 @@ from segswap.matching.features import images_to_tensor
 from segswap.matching.score import joint_mask, score_pairs
 from segswap.models.checkpoint import load_checkpoint
 
+EXAMPLES = "segswap match a.jpg b.jpg --checkpoint results/demo/checkpoints/stage2.pt --size 160 -o match.jpg"
+
 
 @torch.inference_mode()
 def match(

@@ -18,6 +18,11 @@ from segswap.pairs.shards import Sample, provenance, sample_members
 from segswap.pairs.single import open_source
 from segswap.report.galleries import describe_sample, sample_pictures
 
+EXAMPLES = """
+segswap pair --kind 2obj --index 1234 -o out
+segswap pair --kind 1obj --index 0 --split heldout --config config/demo-long.yaml -o out
+"""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""

@@ -7,6 +7,11 @@ import sys
 
 from segswap.pairs.verify import verify_set
 
+EXAMPLES = """
+segswap pairs verify results/demo/pairs/train/2obj
+segswap pairs verify results/demo/pairs/*/*/manifest.json
+"""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""

@@ -13,6 +13,11 @@ from pathlib import Path
 from segswap.errors import InputError
 from segswap.sharing import unused_parts
 
+EXAMPLES = """
+segswap unused
+segswap unused results --delete
+"""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from segswap.demo_world.textures import random_palette, random_texture
 from segswap.files import whole_folder, write_bytes, write_json
 from segswap.geometry import mask_box
 from segswap.images import encode_jpeg
+from segswap.program import process_pool
 from segswap.progress import progress
 from segswap.randomness import generator
 
@@ -138,7 +138,7 @@ def draw_coco(folder: str | os.PathLike, seed: int, split: str, n_images: int, w
     """
     images, annotations = [], []
     draw = partial(_draw_image, seed, split, n_images)
-    with whole_folder(folder) as temporary, ProcessPoolExecutor(workers) as pool:
+    with whole_folder(folder) as temporary, process_pool(workers) as pool:
         (temporary / "images").mkdir()
         drawn = pool.map(draw, range(n_images), chunksize=16)
         for number, (picture, shape, found) in enumerate(progress(drawn, f"scenes ({split})", total=n_images), 1):

@@ -25,6 +25,7 @@ from segswap.discovery.nodes import (
 )
 from segswap.discovery.predictions import PairPredictions
 from segswap.files import read_arrays, write_arrays
+from segswap.progress import progress
 
 _AT_ONCE = 1 << 17
 """Couples of nodes that are looked at together: few enough to stay in a processor's cache."""
@@ -277,7 +278,9 @@ def _three_cycles(
     """
     triangles = _Triangles.of(pairs, np.flatnonzero(np.diff(nodes.starts)))
     n_cells = len(decay)
-    for pair, start, length in zip(*np.unique(triangles.first, return_index=True, return_counts=True), strict=True):
+    groups = np.unique(triangles.first, return_index=True, return_counts=True)
+    shown = progress(zip(*groups, strict=True), "graph (image pairs)", total=len(groups[0]))
+    for pair, start, length in shown:
         of = slice(start, start + length)
         seconds, shared_1, shared_2 = triangles.second[of], triangles.shared_1[of], triangles.shared_2[of]
         third, forward = triangles.third[of], triangles.forward[of]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import os
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from segswap.errors import InputError
-from segswap.files import read_json
+from segswap.files import read_json_object
 from segswap.matching.cosine import CosineMatcher
 from segswap.matching.features import FeatureStore
 from segswap.models.backbone import Backbone
@@ -36,6 +37,12 @@ class Prediction:
     features_y: torch.Tensor
 
 
+def add_matcher_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of a program that matches, for ``load_matcher``."""
+    parser.add_argument("--checkpoint", required=True, help="of the model; the baseline takes its backbone")
+    parser.add_argument("--baseline", help="calibrated threshold: match by cosine instead of the transformer")
+
+
 def load_matcher(
     checkpoint: str | os.PathLike, baseline: str | os.PathLike | None = None
 ) -> tuple[Backbone, nn.Module]:
@@ -51,7 +58,7 @@ def load_matcher(
     model, _ = load_checkpoint(checkpoint)
     if baseline is None:
         return model.backbone, model.matcher.eval()
-    content = read_json(baseline)
+    content = read_json_object(baseline)
     if "threshold" not in content:
         raise InputError(f"{baseline}: has no 'threshold'; expected the file of the rule calibrate_baseline")
     return model.backbone, CosineMatcher(content["threshold"])

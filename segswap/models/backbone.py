@@ -6,11 +6,14 @@ MoCo's, load by name. The published network is ResNet-50 (1024 channels), frozen
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from segswap.program import settings
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -31,6 +34,12 @@ class BackboneSettings:
     architecture: str
     width: int = 64
     projection: int | None = None
+
+
+def add_backbone_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of a program that computes features, for ``load_backbone``."""
+    parser.add_argument("--weights", required=True, help="of the backbone")
+    parser.add_argument("--backbone", type=settings(BackboneSettings), required=True, help="its architecture, as JSON")
 
 
 class _BasicBlock(nn.Module):

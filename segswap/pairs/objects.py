@@ -144,7 +144,7 @@ def build_object_table(
             f"{annotations}: not a COCO annotation file ({error} is missing); "
             "expected lists 'images', 'annotations' and 'categories'"
         ) from None
-    present = {name for name, _, _ in listed.values() if (Path(images) / name).is_file()}
+    present = {name for name, _, _ in progress(listed.values(), "photos looked for") if (Path(images) / name).is_file()}
     missing = sorted(name for name, _, _ in listed.values() if name not in present)
     if len(missing) > settings.max_bad_share * len(listed):
         raise InputError(

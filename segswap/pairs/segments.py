@@ -12,7 +12,6 @@ import dataclasses
 import json
 import os
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from segswap.errors import InputError
 from segswap.files import write_json
 from segswap.images import UnreadableImage, list_images, read_image, resize
 from segswap.pairs.objects import describe_objects, mask_columns, write_object_rows
+from segswap.program import process_pool
 from segswap.progress import progress
 
 
@@ -158,7 +158,7 @@ def build_segment_table(
     unreadable: list[str] = []
     left_out: Counter[str] = Counter()
     rows: list[dict[str, Any]] = []
-    with ProcessPoolExecutor(processes) as pool:
+    with process_pool(processes) as pool:
         found = pool.map(partial(_photo_rows, settings=settings), paths, chunksize=4)
         for image_id, (reason, own, others) in enumerate(progress(found, "segments", total=len(paths)), 1):
             if reason is not None:

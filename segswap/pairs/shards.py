@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from segswap.errors import InputError
-from segswap.files import NOT_ARRAYS, read_json, sha256, whole_file, write_json
+from segswap.files import NOT_ARRAYS, read_json_object, sha256, whole_file, write_json
 from segswap.images import decode_image, encode_jpeg
 from segswap.pairs.recipe import KINDS, PairSettings, rejected_reasons
 from segswap.pairs.render import Labels, Pair, Photos, make_pair
@@ -216,7 +216,7 @@ def write_set_manifest(shards: list[Path], output: str | os.PathLike, kind: str,
         InputError: when a shard or its manifest is missing or unreadable.
     """
     entries, rejected, unreadable = [], Counter(), set()
-    for tar in shards:
+    for tar in progress(shards, "hashes of shards"):
         table = read_shard_manifest(tar.with_suffix(".parquet"))
         rejected.update(reason for row in table.select(["rejected"]).to_pylist() for reason in rejected_reasons(row))
         unreadable.update(json.loads(table.schema.metadata[b"unreadable"]))
@@ -277,7 +277,7 @@ class PairSet:
             InputError: naming the first shard that is missing, of another size, or has a foreign manifest.
         """
         manifest = Path(manifest)
-        content = read_json(manifest)
+        content = read_json_object(manifest)
         self.folder = manifest.parent
         self.kind: str = content["kind"]
         self.settings: dict[str, Any] = content["settings"]

@@ -173,7 +173,7 @@ def draw_styles(styles: StyleStatistics, seed: int, kind: str, index: int) -> tu
 
 def add_style_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of a program that restyles, for ``open_style``."""
-    parser.add_argument("--style", default="none", choices=METHODS)
+    parser.add_argument("--style", default="none", choices=METHODS, help="how both pictures are restyled")
     parser.add_argument("--statistics", help="statistics of the style images")
     parser.add_argument("--vgg", help="AdaIN's encoder")
     parser.add_argument("--decoder", help="AdaIN's decoder")

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from segswap.errors import InputError
-from segswap.files import NOT_ARRAYS, read_json, sha256
+from segswap.files import NOT_ARRAYS, read_json_object, sha256
 from segswap.geometry import STRIDE
 from segswap.images import decode_image
 from segswap.pairs.recipe import RECIPE_VERSION
@@ -40,7 +40,7 @@ def verify_set(manifest: str | os.PathLike) -> Iterator[str]:
     """
     manifest = Path(manifest)
     manifest = manifest / MANIFEST_NAME if manifest.is_dir() else manifest
-    content = read_json(manifest)
+    content = read_json_object(manifest)
     missing = {"kind", "pairs", "shards", "settings"} - set(content)
     if missing:
         raise InputError(f"{manifest}: lacks {', '.join(sorted(missing))}; expected the manifest of a pair set")

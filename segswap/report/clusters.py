@@ -16,6 +16,7 @@ import pyarrow as pa
 from segswap.discovery.collection import Collection
 from segswap.drawing import coloured_lines, evenly_spread, fit
 from segswap.files import write_text
+from segswap.progress import progress
 from segswap.report.document import html_document
 from segswap.report.svg import embedded, lines, svg, used
 
@@ -173,7 +174,7 @@ def write_clusters_page(
     for rows, found in ((regions, own), (correspondences, pairs)):
         for row in rows.to_pylist():
             found[row["cluster"]].append(row)
-    clusters = [_cluster(page, number, own[number], pairs[number]) for number in sorted(own)]
+    clusters = [_cluster(page, number, own[number], pairs[number]) for number in progress(sorted(own), "clusters")]
     shown = {
         "folder": str(collection.folder),
         "images": str(len(collection.images)),

@@ -18,6 +18,7 @@ import segswap
 from segswap import versions
 from segswap.errors import InputError
 from segswap.files import read_json, sha256, write_json, write_text
+from segswap.progress import progress
 from segswap.report.document import duration, number, style_sheet, table
 from segswap.report.times import Cost
 
@@ -125,7 +126,7 @@ def collect(
         "machine": f"{platform.system()}, {platform.machine()}",
         "stages": stage_versions(),
         "config": dict(config),
-        "files": [_file(path) for path in dict.fromkeys(map(str, files))],
+        "files": [_file(path) for path in progress(dict.fromkeys(map(str, files)), "hashes")],
         "downloads": downloads,
         "costs": {rule: dataclasses.asdict(cost) for rule, cost in costs.items()},
     }

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from segswap.benchmarks.published import TABLES, Table, published_share
+from segswap.errors import InputError
 from segswap.files import write_text
 from segswap.report.document import number, table
 from segswap.report.grid import Cell, Grid, grid_html, grid_markdown, write_fragment
@@ -139,11 +140,11 @@ def summary_rows(metrics: Metrics) -> list[SummaryRow]:
     """Return the lines of the summary; benchmarks and measures that were not run are left out.
 
     Raises:
-        ValueError: for a benchmark without headline measures.
+        InputError: for a benchmark without headline measures.
     """
     unknown = sorted(set(metrics) - set(HEADLINES))
     if unknown:
-        raise ValueError(f"no headline measures for {', '.join(unknown)}; known: {', '.join(HEADLINES)}")
+        raise InputError(f"no benchmark is called {', '.join(unknown)}; expected metrics of {', '.join(HEADLINES)}")
     rows = []
     for benchmark, (_, measures) in HEADLINES.items():
         numbers = metrics.get(benchmark, {})
@@ -303,7 +304,7 @@ def write_summary(
         facts: how the numbers came about, by title: the protocol, what models were selected by.
 
     Raises:
-        ValueError: for a benchmark without headline measures.
+        InputError: for a benchmark without headline measures.
     """
     write_text(csv, summary_csv([*summary_rows(metrics), *part_rows(metrics)]))
     write_text(markdown, summary_markdown(metrics, facts))

@@ -25,7 +25,7 @@ from segswap.training.step import Execution
 def pool_features(model: SegSwap, sets: list[PairSet], pool: list[PoolImage], execution: Execution) -> torch.Tensor:
     """Return the pool's features, float16 (n, C, h, w), on the device: 1 GB for 500 images as published."""
     chunks = []
-    for start in range(0, len(pool), 16):
+    for start in progress(range(0, len(pool), 16), "features of the pool", disable=not execution.processes.first):
         pictures = [read_pool_image(sets, image) for image in pool[start : start + 16]]
         with execution.autocast():
             chunks.append(model.features(images_to_tensor(pictures, execution.device)).half())

@@ -1,28 +1,38 @@
-"""Choose the image pairs of a collection that are worth matching."""
+r"""Choose the image pairs of a collection that are worth matching.
+
+Example:
+    python workflow/scripts/candidate_pairs.py \
+        --collection results/demo/features/discovery-paintings/images.json \
+        --features results/demo/features/discovery-paintings/features.npy \
+        --weights results/demo/backbone/backbone.pt \
+        --backbone '{"architecture": "resnet10", "width": 32, "projection": 128}' --candidates 0 --windows 8 \
+        --pairs out/paintings-pairs.npz
+"""
 
 from __future__ import annotations
 
-import argparse
-
-from segswap.device import pick_device
+from segswap.device import add_device_argument, pick_device
 from segswap.discovery.candidates import all_pairs, candidate_pairs, window_descriptors, write_pairs
 from segswap.discovery.collection import read_collection
 from segswap.matching.features import FeatureStore
-from segswap.models.backbone import BackboneSettings
+from segswap.models.backbone import add_backbone_arguments
 from segswap.models.checkpoint import load_backbone
-from segswap.program import run, settings
+from segswap.program import argument_parser, run, whole_number
 
 
 def main() -> None:
     """Parse the arguments and choose."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argument_parser(__doc__)
     parser.add_argument("--collection", required=True, help="list of the images")
     parser.add_argument("--features", required=True, help="feature store of the collection")
-    parser.add_argument("--weights", required=True, help="of the backbone that the features are of")
-    parser.add_argument("--backbone", type=settings(BackboneSettings), required=True, help="its architecture, as JSON")
-    parser.add_argument("--candidates", type=int, required=True, help="for each image, the most alike ones; 0: all")
-    parser.add_argument("--windows", type=int, required=True, help="along a side, by which images are compared")
-    parser.add_argument("--device", default="auto")
+    add_backbone_arguments(parser)
+    parser.add_argument(
+        "--candidates", type=whole_number(0), required=True, help="of each image, the most alike ones; 0: all"
+    )
+    parser.add_argument(
+        "--windows", type=whole_number(1), required=True, help="along a side, by which images are compared"
+    )
+    add_device_argument(parser)
     parser.add_argument("--pairs", required=True, help="image pairs to write (npz)")
     args = parser.parse_args()
     count = len(read_collection(args.collection).images)

@@ -1,19 +1,25 @@
-"""Bring the clusters of a collection back to its images: regions, and the correspondences between them."""
+r"""Bring the clusters of a collection back to its images: regions, and the correspondences between them.
+
+Example:
+    python workflow/scripts/cluster_regions.py \
+        --collection results/demo/features/discovery-paintings/images.json \
+        --graph results/demo/discovery/trained/paintings-graph.npz \
+        --eigenvectors results/demo/discovery/trained/paintings-eigenvectors.npz --region-share 0.1 \
+        --regions out/paintings-regions.parquet --correspondences out/paintings-correspondences.parquet
+"""
 
 from __future__ import annotations
-
-import argparse
 
 from segswap.benchmarks.predictions import write_predictions
 from segswap.discovery.clusters import cluster_correspondences, cluster_regions, read_eigenvectors
 from segswap.discovery.collection import read_collection
 from segswap.discovery.graph import CorrespondenceGraph
-from segswap.program import run
+from segswap.program import argument_parser, run
 
 
 def main() -> None:
     """Parse the arguments and find the regions."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argument_parser(__doc__)
     parser.add_argument("--collection", required=True, help="list of the images")
     parser.add_argument("--graph", required=True, help="correspondence graph: its nodes are read")
     parser.add_argument("--eigenvectors", required=True, help="of the clusters")

@@ -1,26 +1,36 @@
-"""Compute the backbone's features of the images of a collection."""
+r"""Compute the backbone's features of the images of a collection.
+
+Example:
+    python workflow/scripts/features_collection.py \
+        --collection results/demo/features/discovery-paintings/images.json --image-size 240 \
+        --weights results/demo/backbone/backbone.pt \
+        --backbone '{"architecture": "resnet10", "width": 32, "projection": 128}' --store out/features.npy
+"""
 
 from __future__ import annotations
 
-import argparse
-
-from segswap.device import pick_device
+from segswap.device import add_device_argument, pick_device
 from segswap.discovery.collection import read_collection
+from segswap.geometry import STRIDE
 from segswap.matching.features import extract_features
-from segswap.models.backbone import BackboneSettings
+from segswap.models.backbone import add_backbone_arguments
 from segswap.models.checkpoint import load_backbone
-from segswap.program import run, settings
+from segswap.program import argument_parser, run, whole_number
 
 
 def main() -> None:
     """Parse the arguments and compute."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argument_parser(__doc__)
     parser.add_argument("--collection", required=True, help="list of the images")
-    parser.add_argument("--image-size", type=int, required=True, help="side in pixels that images are squashed to")
+    parser.add_argument(
+        "--image-size",
+        type=whole_number(STRIDE, STRIDE),
+        required=True,
+        help="side in pixels that images are squashed to",
+    )
     parser.add_argument("--flip", action="store_true", help="mirror images as well")
-    parser.add_argument("--weights", required=True, help="of the backbone")
-    parser.add_argument("--backbone", type=settings(BackboneSettings), required=True, help="its architecture, as JSON")
-    parser.add_argument("--device", default="auto")
+    add_backbone_arguments(parser)
+    add_device_argument(parser)
     parser.add_argument("--store", required=True, help="feature store to write")
     args = parser.parse_args()
     collection = read_collection(args.collection)

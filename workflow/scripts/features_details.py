@@ -1,26 +1,32 @@
-"""Compute the backbone's features of the paintings, and of the queries cut out of them."""
+r"""Compute the backbone's features of the paintings, and of the queries cut out of them.
+
+Example:
+    python workflow/scripts/features_details.py --images resources/demo/brueghel/images \
+        --labels resources/demo/brueghel/labels.json \
+        --settings '{"image_size": 160, "query_size": 64, "box_scales": [], "thresholds": [],
+            "protocol": "corrected"}' \
+        --weights results/demo/backbone/backbone.pt \
+        --backbone '{"architecture": "resnet10", "width": 32, "projection": 128}' --database out/database.npy \
+        --queries out/queries.npy
+"""
 
 from __future__ import annotations
 
-import argparse
-
 from segswap.benchmarks import brueghel
-from segswap.device import pick_device
+from segswap.device import add_device_argument, pick_device
 from segswap.matching.features import extract_features
-from segswap.models.backbone import BackboneSettings
+from segswap.models.backbone import add_backbone_arguments
 from segswap.models.checkpoint import load_backbone
-from segswap.program import run, settings
+from segswap.program import argument_parser, run, settings
 
 
 def main() -> None:
     """Parse the arguments and compute."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", required=True, help="folder of the paintings")
-    parser.add_argument("--labels", required=True)
+    parser = argument_parser(__doc__)
+    brueghel.add_data_arguments(parser)
     parser.add_argument("--settings", type=settings(brueghel.BrueghelSettings), required=True, help="as JSON")
-    parser.add_argument("--weights", required=True, help="of the backbone")
-    parser.add_argument("--backbone", type=settings(BackboneSettings), required=True, help="its architecture, as JSON")
-    parser.add_argument("--device", default="auto")
+    add_backbone_arguments(parser)
+    add_device_argument(parser)
     parser.add_argument("--database", required=True, help="feature store of the paintings to write")
     parser.add_argument("--queries", required=True, help="feature store of the queries to write")
     args = parser.parse_args()

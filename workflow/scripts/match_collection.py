@@ -1,32 +1,37 @@
-"""Match one chunk of the image pairs of a collection."""
+r"""Match one chunk of the image pairs of a collection.
+
+Example:
+    python workflow/scripts/match_collection.py \
+        --collection results/demo/features/discovery-paintings/images.json \
+        --pairs results/demo/discovery/paintings-pairs.npz --chunk 1 --chunks 2 \
+        --settings '{"flip": false, "min_share": 0.005, "protocol": "corrected"}' \
+        --features results/demo/features/discovery-paintings/features.npy \
+        --checkpoint results/demo/checkpoints/stage2.pt --predictions out/paintings-predictions-1.npz
+"""
 
 from __future__ import annotations
 
-import argparse
-
-from segswap.benchmarks.predictions import chunk_rows
-from segswap.device import pick_device
+from segswap.benchmarks.predictions import add_chunk_arguments, chunk_rows
+from segswap.device import add_device_argument, pick_device
 from segswap.discovery.candidates import read_pairs
 from segswap.discovery.collection import read_collection
 from segswap.discovery.matching import match_collection
 from segswap.discovery.predictions import MatchSettings
 from segswap.matching.features import FeatureStore
-from segswap.matching.predict import load_matcher
-from segswap.program import run, settings
+from segswap.matching.predict import add_matcher_arguments, load_matcher
+from segswap.program import argument_parser, run, settings
 
 
 def main() -> None:
     """Parse the arguments and match."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argument_parser(__doc__)
     parser.add_argument("--collection", required=True, help="list of the images")
     parser.add_argument("--pairs", required=True, help="image pairs of all chunks")
-    parser.add_argument("--chunk", type=int, required=True)
-    parser.add_argument("--chunks", type=int, required=True)
+    add_chunk_arguments(parser, "pairs")
     parser.add_argument("--settings", type=settings(MatchSettings), required=True, help="as JSON")
     parser.add_argument("--features", required=True, help="feature store of the collection")
-    parser.add_argument("--checkpoint", required=True)
-    parser.add_argument("--baseline", help="calibrated threshold: match by cosine instead of the transformer")
-    parser.add_argument("--device", default="auto")
+    add_matcher_arguments(parser)
+    add_device_argument(parser)
     parser.add_argument("--predictions", required=True, help="predictions to write (npz)")
     args = parser.parse_args()
     collection = read_collection(args.collection)

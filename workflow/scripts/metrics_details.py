@@ -1,22 +1,28 @@
-"""Compute retrieval and detection AP of stored predictions on Brueghel."""
+r"""Compute retrieval and detection AP of stored predictions on Brueghel.
+
+Example:
+    python workflow/scripts/metrics_details.py --images resources/demo/brueghel/images \
+        --labels resources/demo/brueghel/labels.json \
+        --settings '{"image_size": 160, "query_size": 64, "box_scales": [14, 12, 10, 8], "thresholds": [0.3, 0.5],
+            "protocol": "corrected"}' \
+        --metrics out/metrics.json --queries out/queries.parquet results/demo/brueghel/trained/predictions-0.parquet \
+        results/demo/brueghel/trained/predictions-1.parquet
+"""
 
 from __future__ import annotations
-
-import argparse
 
 import pyarrow as pa
 
 from segswap.benchmarks import brueghel
 from segswap.benchmarks.predictions import read_predictions, write_predictions
 from segswap.files import write_json
-from segswap.program import run, settings
+from segswap.program import argument_parser, run, settings
 
 
 def main() -> None:
     """Parse the arguments and compute."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", required=True, help="folder of the paintings")
-    parser.add_argument("--labels", required=True)
+    parser = argument_parser(__doc__)
+    brueghel.add_data_arguments(parser)
     parser.add_argument("--settings", type=settings(brueghel.BrueghelSettings), required=True, help="as JSON")
     parser.add_argument("--metrics", required=True, help="numbers to write (JSON)")
     parser.add_argument("--queries", required=True, help="results of every query to write (Parquet)")

@@ -1,18 +1,23 @@
-"""Compute precision and Jaccard index of stored segmentations."""
+r"""Compute precision and Jaccard index of stored segmentations.
+
+Example:
+    python workflow/scripts/metrics_internet.py --metrics out/metrics.json \
+        results/demo/internet/trained/Airplane100-segmentations.parquet \
+        results/demo/internet/trained/Car100-segmentations.parquet \
+        results/demo/internet/trained/Horse100-segmentations.parquet
+"""
 
 from __future__ import annotations
-
-import argparse
 
 from segswap.benchmarks.internet import metrics
 from segswap.benchmarks.predictions import read_predictions
 from segswap.files import write_json
-from segswap.program import run
+from segswap.program import argument_parser, run
 
 
 def main() -> None:
     """Parse the arguments and compute."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argument_parser(__doc__)
     parser.add_argument("--metrics", required=True, help="numbers to write (JSON)")
     parser.add_argument("segmentations", nargs="+", help="of all classes")
     args = parser.parse_args()

@@ -1,20 +1,29 @@
-"""Compute the recalls of stored predictions, before and after re-ranking."""
+r"""Compute the recalls of stored predictions, before and after re-ranking.
+
+Example:
+    python workflow/scripts/metrics_places.py --folder resources/demo/tokyo247 \
+        --files '{"queries": "query_list.npy", "database": "database_list.npy", "structure": null,
+            "positions": null, "query_positions": "query_utm.npy", "database_positions": "database_utm.npy",
+            "first_ranking": "netvlad_scores.npy", "ground_truth": null}' \
+        --settings '{"image_size": [192, 144], "metres": 25, "candidates": 20, "views_per_place": 12,
+            "suppression": "after", "pooling": "gem", "protocol": "corrected"}' \
+        --ranking results/demo/features/tokyo247/ranking.npz --metrics out/metrics.json \
+        --queries out/queries.parquet results/demo/tokyo247/trained/predictions-0.parquet \
+        results/demo/tokyo247/trained/predictions-1.parquet
+"""
 
 from __future__ import annotations
-
-import argparse
 
 from segswap.benchmarks import place_data, places
 from segswap.benchmarks.predictions import read_predictions, write_predictions
 from segswap.files import write_json
-from segswap.program import run, settings
+from segswap.program import argument_parser, run, settings
 
 
 def main() -> None:
     """Parse the arguments and compute."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", required=True)
-    parser.add_argument("--files", type=settings(place_data.PlaceFiles), required=True, help="as JSON")
+    parser = argument_parser(__doc__)
+    place_data.add_data_arguments(parser)
     parser.add_argument("--settings", type=settings(places.PlaceSettings), required=True, help="as JSON")
     parser.add_argument("--ranking", required=True, help="first ranking and candidates")
     parser.add_argument("--metrics", required=True, help="numbers to write (JSON)")

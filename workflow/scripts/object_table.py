@@ -1,16 +1,21 @@
-"""Make the object table of a COCO data set, and the list of what was left out."""
+r"""Make the object table of a COCO data set, and the list of what was left out.
+
+Example:
+    python workflow/scripts/object_table.py --annotations resources/demo/coco/train/annotations.json \
+        --images resources/demo/coco/train/images \
+        --settings '{"min_area_share": 0.002, "max_area_share": 0.9, "max_bad_share": 0.01}' \
+        --table out/objects.parquet --problems out/objects.json
+"""
 
 from __future__ import annotations
 
-import argparse
-
 from segswap.pairs.objects import ObjectSettings, build_object_table
-from segswap.program import run, settings
+from segswap.program import argument_parser, run, settings
 
 
 def main() -> None:
     """Parse the arguments and make the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argument_parser(__doc__)
     parser.add_argument("--annotations", required=True, help="COCO annotation file")
     parser.add_argument("--images", required=True, help="folder of its images")
     parser.add_argument("--settings", type=settings(ObjectSettings), required=True, help="as JSON")

@@ -1,26 +1,30 @@
-"""Compute the backbone's features of the pictures of a pair set, once."""
+r"""Compute the backbone's features of the pictures of a pair set, once.
+
+Example:
+    python workflow/scripts/pair_features.py --manifest results/demo/pairs/heldout/1obj/manifest.json \
+        --weights results/demo/backbone/backbone.pt \
+        --backbone '{"architecture": "resnet10", "width": 32, "projection": 128}' --limit 200 \
+        --store out/features.npy
+"""
 
 from __future__ import annotations
 
-import argparse
-
 from segswap.benchmarks.pairs import picture_loaders, picture_names
-from segswap.device import pick_device
+from segswap.device import add_device_argument, pick_device
 from segswap.matching.features import extract_features
-from segswap.models.backbone import BackboneSettings
+from segswap.models.backbone import add_backbone_arguments
 from segswap.models.checkpoint import load_backbone
 from segswap.pairs.shards import PairSet
-from segswap.program import run, settings
+from segswap.program import argument_parser, run, whole_number
 
 
 def main() -> None:
     """Parse the arguments and compute."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argument_parser(__doc__)
     parser.add_argument("--manifest", required=True, help="manifest.json of the set")
-    parser.add_argument("--weights", required=True, help="of the backbone")
-    parser.add_argument("--backbone", type=settings(BackboneSettings), required=True, help="its architecture, as JSON")
-    parser.add_argument("--limit", type=int, help="only the first pairs of the set")
-    parser.add_argument("--device", default="auto")
+    add_backbone_arguments(parser)
+    parser.add_argument("--limit", type=whole_number(1), help="only the first pairs of the set")
+    add_device_argument(parser)
     parser.add_argument("--store", required=True, help="feature store to write (.npy, and .json beside it)")
     args = parser.parse_args()
     pairs = PairSet(args.manifest)

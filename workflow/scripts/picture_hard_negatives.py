@@ -1,17 +1,21 @@
-"""Draw the hardest negatives that stage 2 found."""
+r"""Draw the hardest negatives that stage 2 found.
+
+Example:
+    python workflow/scripts/picture_hard_negatives.py \
+        --manifests results/demo/pairs/train/1obj/manifest.json results/demo/pairs/train/2obj/manifest.json \
+        --pools results/demo/history/stage2-pools.parquet --output out/hard_negatives.jpg
+"""
 
 from __future__ import annotations
 
-import argparse
-
 from segswap.benchmarks.pictures import draw_hard_negatives
 from segswap.pairs.shards import PairSet
-from segswap.program import run
+from segswap.program import argument_parser, run
 
 
 def main() -> None:
     """Parse the arguments and draw."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argument_parser(__doc__)
     parser.add_argument("--manifests", nargs=2, required=True, help="one- and two-object training sets")
     parser.add_argument("--pools", required=True, help="scored pools of stage 2")
     parser.add_argument("--output", required=True, help="picture to write")

@@ -1,31 +1,35 @@
-"""Search every query in a part of the paintings."""
+r"""Search every query in a part of the paintings.
+
+Example:
+    python workflow/scripts/predict_details.py --images resources/demo/brueghel/images \
+        --labels resources/demo/brueghel/labels.json --database results/demo/features/brueghel/database.npy \
+        --queries results/demo/features/brueghel/queries.npy \
+        --settings '{"image_size": 160, "query_size": 64, "box_scales": [14, 12, 10, 8], "thresholds": [],
+            "protocol": "corrected"}' \
+        --chunk 0 --chunks 2 --checkpoint results/demo/checkpoints/stage2.pt --predictions out/predictions-0.parquet
+"""
 
 from __future__ import annotations
 
-import argparse
-
 from segswap.benchmarks import brueghel
 from segswap.benchmarks.brueghel_matching import predict
-from segswap.benchmarks.predictions import chunk_rows, write_predictions
-from segswap.device import pick_device
+from segswap.benchmarks.predictions import add_chunk_arguments, chunk_rows, write_predictions
+from segswap.device import add_device_argument, pick_device
 from segswap.matching.features import FeatureStore
-from segswap.matching.predict import load_matcher
-from segswap.program import run, settings
+from segswap.matching.predict import add_matcher_arguments, load_matcher
+from segswap.program import argument_parser, run, settings
 
 
 def main() -> None:
     """Parse the arguments and predict."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", required=True, help="folder of the paintings")
-    parser.add_argument("--labels", required=True)
+    parser = argument_parser(__doc__)
+    brueghel.add_data_arguments(parser)
     parser.add_argument("--database", required=True, help="feature store of the paintings")
     parser.add_argument("--queries", required=True, help="feature store of the queries")
     parser.add_argument("--settings", type=settings(brueghel.BrueghelSettings), required=True, help="as JSON")
-    parser.add_argument("--chunk", type=int, required=True, help="part of the paintings, from 0")
-    parser.add_argument("--chunks", type=int, required=True, help="number of parts")
-    parser.add_argument("--checkpoint", required=True)
-    parser.add_argument("--baseline", help="calibrated threshold: match by cosine instead of the transformer")
-    parser.add_argument("--device", default="auto")
+    add_chunk_arguments(parser, "paintings")
+    add_matcher_arguments(parser)
+    add_device_argument(parser)
     parser.add_argument("--predictions", required=True, help="predictions to write (Parquet)")
     args = parser.parse_args()
     dataset = brueghel.load(args.images, args.labels)

@@ -1,18 +1,23 @@
-"""Write down where the numbers of a run come from: software, settings, files by their hash, time and memory."""
+r"""Write down where the numbers of a run come from: software, settings, files by their hash, time and memory.
+
+Example:
+    python workflow/scripts/provenance.py --config '{"run": "demo", "seed": 1}' \
+        --files results/demo/pairs/train/1obj/manifest.json results/demo/checkpoints/stage2.pt \
+        --records resources/.records --times results/demo/benchmarks --json out/provenance.json \
+        --html out/provenance.html
+"""
 
 from __future__ import annotations
 
-import argparse
-
-from segswap.program import json_value, run
+from segswap.program import argument_parser, json_object, run
 from segswap.report.provenance import collect, write_provenance
 from segswap.report.times import read_costs
 
 
 def main() -> None:
     """Parse the arguments, hash the files and write both forms."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", type=json_value, required=True, help="the whole configuration, as JSON")
+    parser = argument_parser(__doc__)
+    parser.add_argument("--config", type=json_object, required=True, help="the whole configuration, as JSON")
     parser.add_argument("--files", nargs="+", required=True, help="what the results rest on; hashed")
     parser.add_argument("--records", required=True, help="folder of the records of downloads (JSON); may be absent")
     parser.add_argument("--times", nargs="+", required=True, help="folders of the jobs' times (TSV)")

@@ -1,19 +1,27 @@
-"""Write the report of a run: one page with numbers, curves, pictures, and what the data are."""
+r"""Write the report of a run: one page with numbers, curves, pictures, and what the data are.
+
+Example:
+    python workflow/scripts/report_page.py --title 'SegSwap: demo' \
+        --pictures '{"pairs": "results/demo/pictures/pairs.jpg"}' \
+        --objects '{"train": "results/demo/objects/train/objects.json"}' \
+        --pair-sets '{"train 1obj": "results/demo/pairs/train/1obj/manifest.json"}' \
+        --galleries '{"train 1obj": "results/demo/galleries/train-1obj.html"}' \
+        --summary results/demo/tables/summary.html --history results/demo/plots/history.svg \
+        --provenance results/demo/provenance.html --output out/report.html
+"""
 
 from __future__ import annotations
 
-import argparse
-
-from segswap.program import json_value, run
+from segswap.program import argument_parser, json_object, run
 from segswap.report.page import write_page
 
 
 def main() -> None:
     """Parse the arguments and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--title", required=True)
+    parser = argument_parser(__doc__)
+    parser.add_argument("--title", required=True, help="of the page")
     for name in ("pictures", "objects", "pair-sets", "galleries"):
-        parser.add_argument(f"--{name}", type=json_value, required=True, help="files by name, as JSON")
+        parser.add_argument(f"--{name}", type=json_object, required=True, help="files by name, as JSON")
     parser.add_argument("--summary", required=True, help="summary table (HTML)")
     parser.add_argument("--history", required=True, help="curves (SVG)")
     parser.add_argument("--clusters", help="page of the clusters of discovery (HTML)")

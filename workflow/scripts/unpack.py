@@ -3,19 +3,20 @@
 The members of a zip or tar archive, or those in one folder of it, are written to a new folder. Archives with a
 member that would be written outside that folder are refused, damaged ones are reported, and the folder appears
 under its name only when it is complete.
+
+Example:
+    python workflow/scripts/unpack.py --archive resources/brueghel/Brueghel.zip --output out/paintings
 """
 
 from __future__ import annotations
 
-import argparse
-
-from segswap.program import run
+from segswap.program import argument_parser, run
 from segswap.unpack import unpack
 
 
 def main() -> None:
     """Parse the arguments and unpack."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("--archive", required=True, help="zip, or tar (plain, gzip, bzip2 or xz)")
     parser.add_argument("--output", required=True, help="the folder to make; an older one of that name is replaced")
     parser.add_argument("--prefix", help="take only this folder of the archive, and drop its name")

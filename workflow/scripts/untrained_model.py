@@ -1,26 +1,30 @@
-"""Put the backbone's weights and a transformer with random weights together: the model that training starts from."""
+r"""Put the backbone's weights and a transformer with random weights together: the model that training starts from.
+
+Example:
+    python workflow/scripts/untrained_model.py --weights results/demo/backbone/backbone.pt \
+        --backbone '{"architecture": "resnet10", "width": 32, "projection": 128}' \
+        --transformer '{"size": "tiny", "dropout": 0, "initialisation": "matching"}' --seed 1 \
+        --checkpoint out/untrained.pt
+"""
 
 from __future__ import annotations
 
-import argparse
-
 import torch
 
-from segswap.models.backbone import BackboneSettings
+from segswap.models.backbone import add_backbone_arguments
 from segswap.models.checkpoint import load_backbone, save_checkpoint
 from segswap.models.segswap import SegSwap
 from segswap.models.transformer import Transformer, TransformerSettings
-from segswap.program import json_value, run, settings
+from segswap.program import argument_parser, json_object, run
 from segswap.randomness import torch_seed
 
 
 def main() -> None:
     """Parse the arguments and write the checkpoint."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--weights", required=True, help="weights of the backbone")
-    parser.add_argument("--backbone", type=settings(BackboneSettings), required=True, help="as JSON")
-    parser.add_argument("--transformer", type=json_value, required=True, help="section transformer, as JSON")
-    parser.add_argument("--seed", type=int, required=True)
+    parser = argument_parser(__doc__)
+    add_backbone_arguments(parser)
+    parser.add_argument("--transformer", type=json_object, required=True, help="section transformer, as JSON")
+    parser.add_argument("--seed", type=int, required=True, help="of every random choice")
     parser.add_argument("--checkpoint", required=True, help="checkpoint to write")
     args = parser.parse_args()
     backbone = load_backbone(args.weights, args.backbone)
