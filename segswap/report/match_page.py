@@ -139,16 +139,20 @@ def match_gif(a: np.ndarray, b: np.ndarray, alignment: Alignment, names: tuple[s
         names: of the pictures, for the line below.
     """
     first, second = (view.astype(np.float32) for view in aligned_views(a, b, alignment, _SIDE))
-    way = np.linspace(0, 1, _STEPS + 2)
-    shares = [*way, *way[-2:0:-1]]
-    frames = []
-    for share in shares:
+    pictures = []
+    for share in np.linspace(0, 1, _STEPS + 2):
         mixed = np.rint(first * (1 - share) + second * share).astype(np.uint8)
         side = int(share > 0.5)
-        frames.append(Image.fromarray(caption(mixed, f"{side + 1}: {names[side]}", 14)).quantize(256))
+        pictures.append(Image.fromarray(caption(mixed, f"{side + 1}: {names[side]}", 14)))
+    # One palette for all: with one each, colours would flicker.
+    some = np.concatenate([np.asarray(picture)[::3, ::3] for picture in pictures])
+    palette = Image.fromarray(some).quantize(256)
+    frames = [picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG) for picture in pictures]
     file = io.BytesIO()
-    times = [_HOLD if share in (0, 1) else _STEP for share in shares]
-    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=times, loop=0)
+    times = [_HOLD, *[_STEP] * _STEPS]
+    frames[0].save(
+        file, "GIF", save_all=True, append_images=[*frames[1:], *frames[-2:0:-1]], duration=[*times, *times], loop=0
+    )
     return file.getvalue()
 
 
