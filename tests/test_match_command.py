@@ -93,7 +93,7 @@ def test_the_sizes_are_those_of_the_checkpoint_or_asked_for(run, capsys, picture
     assert run(*pictures[:2], "-o", "out") == 0
     content = json.loads(Path("out/match.json").read_text())
     assert content["sides"] == [96, 224] and content["first"]["matched_at"] == [96, 80]
-    assert content["second"]["matched_at"] == [64, 128] or content["second"]["matched_at"] == [64, 112]
+    assert content["second"]["matched_at"] == [64, 128]
     assert json.loads(capsys.readouterr().out)["written"] == ["out/match.jpg", "out/match.json"]
     assert run(*pictures[:2], "--sides", 160, 160, "-o", "out") == 0
     assert json.loads(Path("out/match.json").read_text())["first"]["matched_at"] == [160, 128]
@@ -175,7 +175,8 @@ def test_a_row_that_does_not_open_is_reported_and_the_others_go_on(run, capsys, 
     Path("pairs.csv").write_text("a,b\na & b.jpg,c.jpg\na & b.jpg,a & b.jpg\n")
     assert run("--pairs", "pairs.csv", "-o", "out") == 1
     said = capsys.readouterr()
-    assert json.loads(said.out)["unreadable"] == 1 and "line 2: c.jpg" in said.err
+    found = json.loads(said.out)
+    assert (found["matched"], found["unreadable"]) == (1, 1) and "line 2: c.jpg" in said.err
     broken, good = table(Path("out/matches.csv"))
     assert "c.jpg: 4 bytes that do not decode" in broken["problem"] and broken["score"] == ""
     assert float(good["score"]) > 0 and good["problem"] == ""

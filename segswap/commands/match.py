@@ -124,8 +124,9 @@ def match_list(matcher: _Matcher, pairs: list[ListedPair], output: Path) -> dict
             a, b = _picture_file(pair.a), _picture_file(pair.b)
             folder = output / pair.name
             content = read_done(folder, matcher.key(a, b))
-            counts["matched" if content is None else "already_there"] += 1
+            way = "already_there" if content else "matched"
             content = content or matcher.write(folder, a, b, matcher.match(a, b))
+            counts[way] += 1
             rows.append(row | {name: content[name] for name in _NUMBERS})
         except UnreadableImage as error:
             _say(f"line {pair.line}: {error}")

@@ -48,6 +48,7 @@ button[aria-pressed="true"] { border-color: var(--accent); color: var(--accent);
 .contour { fill: none; stroke: #00bedc; stroke-width: 2; filter: drop-shadow(0 0 1px #000); }
 .lines path { stroke-width: 2; stroke-linecap: round; }
 .contour, .lines path { vector-effect: non-scaling-stroke; }
+@media (max-width: 40rem) { .contour, .lines path { stroke-width: 1; } }
 .lines circle { stroke: #1f2937; }
 body:has(#labels:not(:checked)) .label { display: none; }
 """
