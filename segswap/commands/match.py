@@ -5,6 +5,9 @@ masks and correspondences in pixels of the pictures) and ``match.jpg``; with --g
 (``index.html``) that lay the shared part of one picture over the other. Of a list (--pairs: CSV with columns a,b, paths
 relative to it, and perhaps name) each pair has such a folder, and ``matches.csv`` says what was found; a list that was
 cut off goes on where it was.
+
+The score is a sum over cells: it grows with the size at which pictures are matched, so only scores of like sizes
+compare. The shares (of each picture's cells, those that the other one repeats) do not depend on the size.
 """
 
 from __future__ import annotations
