@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 
 from segswap.drawing import spread_cells
 from segswap.errors import InputError
-from segswap.matching.crops import Box, scaled_box
+from segswap.matching.crops import Box, box_cells, scaled_box
 from segswap.matching.details import direct_box, query_weights, target_masks
 from segswap.matching.features import images_to_tensor
 from segswap.matching.score import joint_mask, score_pairs
@@ -21,10 +20,9 @@ from segswap.randomness import generator
 from segswap.sampling import cell_centres
 from segswap.search.calibration import negatives_needed, p_values, threshold
 from segswap.search.index import Index
-from segswap.search.prefilter import most_alike, query_descriptor, similarities
+from segswap.search.prefilter import most_alike, query_descriptors, similarities
 from segswap.search.query import Query
 
-_QUERIES_AT_ONCE = 64
 _LINES = 16
 
 
@@ -56,7 +54,7 @@ class Hit:
     Attributes:
         image, number: its name and number in the index.
         score: directed pair score, query to picture, 0 or more.
-        similarity: of its most alike region, in [-1, 1].
+        similarity: by which it was shortlisted, in [-1, 1].
         p_value: share of pictures without the query that score as high, in (0, 1]; None without negatives.
         above: whether the p-value is at most ``false_positives``; None where no threshold can be given.
         box: where the query lies in it, in its pixels; zeros where nothing matches.
@@ -118,7 +116,7 @@ def search_all(
     Args:
         index: of the pictures to search.
         model: in evaluation mode, with the backbone of the index.
-        queries: read as they are needed, some at a time.
+        queries: each is asked for when it is needed.
         negatives: index of pictures that do not hold the queries; None: a sample of the index itself, shortlisted
             pictures or not, takes their place. The few of them that do hold a query make p-values larger, and so err
             on the safe side; a picture among them is compared with the others.
@@ -128,13 +126,9 @@ def search_all(
     """
     _check(settings)
     device = next(model.parameters()).device
-    queries = iter(queries)
-    while some := list(itertools.islice(queries, _QUERIES_AT_ONCE)):
-        features = [model.features(images_to_tensor([query.crop], device)) for query in some]
-        asked = torch.stack([query_descriptor(x, query.cells) for x, query in zip(features, some, strict=True)])
-        alike = similarities(asked, index.descriptors, index.mean)
-        for query, x, similarity in zip(some, features, alike, strict=True):
-            yield _search_one(index, model, query, x, similarity, settings, negatives)
+    for query in queries:
+        features = model.features(images_to_tensor([query.crop], device))
+        yield _search_one(index, model, query, features, settings, negatives)
 
 
 def _check(settings: SearchSettings) -> None:
@@ -157,10 +151,10 @@ def _search_one(
     model: SegSwap,
     query: Query,
     features: torch.Tensor,
-    similarity: np.ndarray,
     settings: SearchSettings,
     negatives: Index | None,
 ) -> Result:
+    similarity = similarities(query_descriptors(features, box_cells(query.crop_box)), index.descriptors)
     own = index.copies(query.file)
     others = np.ones(len(index), bool)
     others[own] = False
