@@ -56,13 +56,12 @@ def similarities(query: torch.Tensor, descriptors: np.ndarray) -> np.ndarray:
     return found
 
 
-def most_alike(similarity: np.ndarray, allowed: np.ndarray, count: int) -> np.ndarray:
-    """Return the numbers of the ``count`` most alike allowed pictures (0: all), best first; ties by number.
+def most_alike(similarity: np.ndarray, candidates: np.ndarray, count: int) -> np.ndarray:
+    """Return the ``count`` most alike (0: all) of the candidates, best first; ties by number.
 
     Args:
-        similarity: float (n,).
-        allowed: bool (n,).
+        similarity: of all pictures, float (n,).
+        candidates: numbers of some of them, ascending.
     """
-    order = np.argsort(-similarity, kind="stable")
-    order = order[allowed[order]]
+    order = candidates[np.argsort(-similarity[candidates], kind="stable")]
     return order[:count] if count else order
