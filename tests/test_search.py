@@ -16,9 +16,11 @@ from search_folders import MARK, SIDE, draw_picture, make_model, write_folder
 from segswap.benchmarks import brueghel
 from segswap.benchmarks.brueghel_matching import predict
 from segswap.errors import InputError
-from segswap.images import encode_jpeg, read_image, resize
+from segswap.images import encode_jpeg, read_image
 from segswap.matching.cosine import CosineMatcher
-from segswap.matching.features import FeatureStore, extract_features
+from segswap.matching.details import query_weights, target_masks
+from segswap.matching.features import FeatureStore, extract_features, images_to_tensor
+from segswap.matching.score import joint_mask
 from segswap.models.segswap import SegSwap
 from segswap.search.calibration import negatives_needed, p_values, threshold
 from segswap.search.index import open_index
@@ -181,10 +183,19 @@ def test_a_detail_is_found_where_it_lies(index, cosine, query):
         x, y = MARKS[hit.image]
         middle = np.array([hit.box[0] + hit.box[2], hit.box[1] + hit.box[3]]) / 2
         np.testing.assert_allclose(middle, [x + MARK / 2, y + MARK / 2], atol=MARK / 2)
-        inside = np.zeros((100, 120), bool)
-        inside[y : y + MARK, x : x + MARK] = True
-        tint = resize(hit.mask, (120, 100))
-        assert tint[inside].mean() > 1.2 * tint[~inside].mean()
+
+
+@torch.inference_mode()
+def test_each_hit_has_the_mask_of_its_own_picture(index, model, query):
+    x = model.features(images_to_tensor([query.crop]))
+    weight = query_weights(x, [query.cells], model.matcher)
+    for hit in search(index, model, query, dataclasses.replace(ALL, batch=3)).hits:
+        maps_x, maps_y = model.matcher(x, index.features.read([hit.number]))
+        expected = target_masks(maps_y, joint_mask(maps_x, maps_y, weight))
+        np.testing.assert_allclose(hit.mask, expected[0, 0], atol=1e-5)
+        for line in hit.lines:
+            column, row = (line[:2] * 6).astype(int)
+            np.testing.assert_allclose(line[2:], maps_x[0, :2, row, column], atol=1e-5)
 
 
 def test_the_query_s_own_picture_is_left_out_whatever_its_name_or_kept_and_marked(folder, model, tmp_path, query):
