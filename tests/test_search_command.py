@@ -121,6 +121,19 @@ def test_every_picture_of_a_folder_is_a_query(run, folder, tmp_path, capsys, mon
     assert page.tags.count("image") - 10 <= 8 + 2, "each picture is embedded once, besides ten tints"
 
 
+def test_queries_of_which_none_opens_are_an_error(run, folder, tmp_path):
+    (tmp_path / "queries").mkdir()
+    (tmp_path / "queries" / "q.jpg").write_bytes(b"")
+    said = run("--queries", tmp_path / "queries", "--database", folder)
+    assert "none of its pictures opens" in str(said)
+
+
+def test_a_found_box_can_be_searched_for_in_turn(run, folder, tmp_path):
+    assert run("--query", folder / NASTY, "--box", BOX, "--folder", folder, "--shortlist", 0) == 0
+    best = rows(tmp_path / "out/results.csv")[0]
+    assert run("--query", folder / best["image"], "--box", best["box"], "--folder", folder) == 0
+
+
 def test_the_side_is_that_of_the_model_s_training_or_the_one_asked_for(run, folder, tmp_path):
     for arguments, side in (((), SIDE), (("--side", 64, "--store", tmp_path / "store"), 64)):
         assert run("--query", folder / "0.jpg", "--folder", folder, *arguments) == 0
