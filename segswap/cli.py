@@ -11,6 +11,7 @@ from segswap.program import run
 
 COMMANDS = {
     "match": "match two pictures",
+    "serve": "compare and search pictures on a page in the browser, served by this machine",
     "discover": "find what the images of a folder share",
     "pair": "render one pair of a configured set: pictures, labels, recipe",
     "pairs": "check a pair set (verify)",

@@ -24,6 +24,7 @@ LAYERS = (
     ("training", "discovery"),
     ("benchmarks",),
     ("report",),
+    ("server",),
     ("commands",),
     ("cli",),
 )
