@@ -10,15 +10,17 @@ EXIF data says. A picture is given as an uploaded file, or by its number in the 
 ``GET  /api/picture/<number>``, ``POST /api/picture`` (``file``)
     What the page shows of a picture: ``{"name", "width", "height", "view"}``, ``view`` the address of a JPEG, for an
     uploaded file as data.
-``POST /api/match`` (``a`` or ``a_number``, ``b`` or ``b_number``, optional ``a_box``, ``turns``)
-    What two pictures share. ``a_box``, four numbers with commas: only that part of the first picture, and all that
-    follows is relative to it. ``turns``: ``none``, ``rotations``, ``flips`` or ``both``: versions of the second picture
-    that are tried. ``{"score", "directed": [2], "turn": {"rotation", "mirrored"}, "masks": [2 masks],
-    "correspondences": [{"a": [x, y], "b": [x, y], "colour"}], "seconds"}``; a mask is ``{"columns", "rows", "share",
-    "png", "contours": [[[x, y]]]}``, the PNG with a grey pixel for each cell, 255 for 1, as data.
-``POST /api/search`` (``file`` or ``number``, optional ``box``)
-    The pictures of the folder that show the part of a picture in the box, the best first: ``{"threshold", "searched",
-    "seconds", "hits": [{"number", "name", "score", "p_value", "above", "width", "height", "box", "mask"}]}``.
+``POST /api/match`` (``a`` or ``a_number``, ``b`` or ``b_number``, ``turns``)
+    What two pictures share. ``turns``: ``none`` (where it is absent), ``rotations``, ``flips`` or ``both``: versions of
+    the second picture that are tried. ``{"score", "directed": [2], "turn": {"rotation", "mirrored"}, "masks": [2],
+    "lines": [{"a": [x, y], "b": [x, y], "colour"}], "seconds"}``; a mask is ``{"columns", "rows", "peak", "share",
+    "png", "contours": [[[x, y]]]}``: its largest value, the share of cells above 0.5, as data a grey pixel for each
+    cell, 255 for 1, and its outline at 0.5.
+``POST /api/search`` (``file`` or ``number``, optional ``box``: ``x1,y1,x2,y2``)
+    The pictures of the folder most like the part of a picture in the box, best first: ``{"threshold", "remark",
+    "false_positives", "searched", "compared", "left_out", "query": {"region", "box"}, "seconds", "hits": [{"number",
+    "name", "width", "height", "score", "p_value", "above", "box", "mask", "lines"}]}``. ``region`` is the part of the
+    query's picture to which the lines' ``a`` are relative.
 ``GET  /api/status?ticket=text``
     How far a computation is that was asked for with the same field ``ticket``; see ``segswap.server.line``.
 ``GET  /image/<number>``, ``GET /thumbnail/<number>``
@@ -33,9 +35,9 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-import time
 from collections.abc import Callable
 from io import BytesIO
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -44,15 +46,20 @@ from flask import Flask, Request, Response, jsonify, render_template, request
 from segswap import __version__
 from segswap.drawing import data_uri
 from segswap.errors import InputError
+from segswap.images import UnreadableImage, decode_image, read_image
 from segswap.matching.match import match_images, turns
 from segswap.models.segswap import SegSwap
+from segswap.progress import heard_by
 from segswap.report.document import CSS
-from segswap.server.answers import match_answer
+from segswap.search.index import Index
+from segswap.search.query import parse_box, read_query
+from segswap.search.search import SearchSettings, search
+from segswap.server.answers import match_answer, search_answer
 from segswap.server.folder import VIEW, FolderPictures, jpeg
 from segswap.server.guard import protect
 from segswap.server.line import Line
 from segswap.server.refused import Refused
-from segswap.server.uploads import check_upload, decode_upload
+from segswap.server.uploads import check_upload
 
 PAGE = 60
 """Pictures on a page of the folder's list."""
@@ -66,6 +73,14 @@ TURNS = {
     "flips": turns(flips=True),
     "both": turns(rotations=True, flips=True),
 }
+
+STEPS = {
+    "shortlist (batches)": "comparing the most alike pictures",
+    "negatives (batches)": "comparing pictures that scores are judged by",
+}
+"""What the steps of a search are to people, by the end of the name of their progress."""
+
+_SETTINGS = SearchSettings()
 
 ERRORS = {
     400: "the request is not of the form that this server reads; the module segswap.server.app describes it",
@@ -85,10 +100,17 @@ class InMemory(Request):
 
 @dataclasses.dataclass(frozen=True)
 class Sent:
-    """A picture that a request names: ``read`` decodes it, RGB uint8 (H, W, 3), which takes time and memory."""
+    """A picture that a request names: the bytes of its file, or its path in the folder."""
 
     name: str
-    read: Callable[[], np.ndarray]
+    source: bytes | Path
+
+    def read(self) -> np.ndarray:
+        """Return its pixels, RGB uint8 (H, W, 3), which takes time and memory; ``Refused`` where it does not open."""
+        try:
+            return decode_image(self.source) if isinstance(self.source, bytes) else read_image(self.source)
+        except UnreadableImage as error:
+            raise Refused(422, f"{self.name}: {error}") from None
 
 
 def sent_picture(field: str, number_field: str, pictures: FolderPictures | None, most_bytes: int) -> Sent:
@@ -100,16 +122,14 @@ def sent_picture(field: str, number_field: str, pictures: FolderPictures | None,
     file = request.files.get(field)
     if file is not None:
         name = file.filename or "the file"
-        data = check_upload(file.read(), name, most_bytes)
-        return Sent(name, lambda: decode_upload(data, name))
+        return Sent(name, check_upload(file.read(), name, most_bytes))
     number = request.form.get(number_field)
     if number is None:
-        raise Refused(400, f"no picture: expected a file {field!r} or the number of one of the folder's, {number_field!r}")
+        raise Refused(400, f"no picture: expected a file {field!r} or a number of the folder's, {number_field!r}")
     if not (number.isascii() and number.isdigit() and len(number) < 10):
         raise Refused(400, f"{number_field} {number[:20]!r}: expected the number of a picture of the folder")
-    folder = existing(pictures)
-    folder.path(int(number))
-    return Sent(folder.names[int(number)], lambda: folder.read(int(number)))
+    path = existing(pictures).path(int(number))
+    return Sent(path.name, path)
 
 
 def existing(pictures: FolderPictures | None) -> FolderPictures:
@@ -119,44 +139,6 @@ def existing(pictures: FolderPictures | None) -> FolderPictures:
     return pictures
 
 
-def sent_box(field: str) -> tuple[float, float, float, float] | None:
-    """Return the box of a request, four numbers with commas between them; None where there is none.
-
-    Raises:
-        Refused: when it is no box.
-    """
-    text = request.form.get(field)
-    if not text:
-        return None
-    try:
-        x1, y1, x2, y2 = map(float, text.split(","))
-    except ValueError:
-        raise Refused(400, f"{field} {text[:60]!r}: expected four numbers, left, top, right, bottom") from None
-    if not (0 <= x1 < x2 < 1e6 and 0 <= y1 < y2 < 1e6):  # neither do infinities and NaN hold this
-        raise Refused(400, f"{field} {text[:60]!r}: expected left < right and top < bottom, in pixels of the picture")
-    return x1, y1, x2, y2
-
-
-def cut(image: np.ndarray, box: tuple[float, float, float, float] | None) -> np.ndarray:
-    """Return the part of an image, RGB uint8 (H, W, 3), in a box, in whole pixels; all of it for None.
-
-    Raises:
-        Refused: when the box lies outside.
-    """
-    if box is None:
-        return image
-    x1, y1, x2, y2 = (round(side) for side in box)
-    part = image[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)]
-    if not part.size:
-        raise Refused(400, f"the box {x1},{y1},{x2},{y2} lies outside the picture of {image.shape[1]} x {image.shape[0]}")
-    return part
-
-
-def size_of(image: np.ndarray) -> tuple[int, int]:
-    """Return (width, height)."""
-    return image.shape[1], image.shape[0]
-
-
 def view_answer(name: str, image: np.ndarray, view: str) -> Response:
     """Return what the page shows of a picture."""
     return jsonify(name=name, width=image.shape[1], height=image.shape[0], view=view)
@@ -164,9 +146,11 @@ def view_answer(name: str, image: np.ndarray, view: str) -> Response:
 
 def create_app(
     model: SegSwap,
-    sides: tuple[int, int],
-    pictures: FolderPictures | None = None,
+    index: Index | None,
     *,
+    sides: tuple[int, int],
+    settings: SearchSettings = _SETTINGS,
+    negatives: Index | None = None,
     max_upload: float = 40,
     local: bool = True,
 ) -> Flask:
@@ -174,8 +158,9 @@ def create_app(
 
     Args:
         model: in evaluation mode, on the device that is to be used.
-        sides: shortest and longest that the longer side of a matched image may be; see ``matching.match``.
-        pictures: of the folder that can be searched; None for none.
+        index: of the folder that can be searched; None for none.
+        sides: shortest and longest that the longer side of a matched image may be; see ``segswap.matching.match``.
+        settings, negatives: of searches; see ``segswap.search.search``.
         max_upload: largest picture that is taken, in MB.
         local: whether the server listens on a loopback address.
     """
@@ -185,6 +170,7 @@ def create_app(
     app.config["MAX_CONTENT_LENGTH"] = 2 * most_bytes + 100_000
     app.json.compact = True
     line, decoding = Line(WAITING), threading.Lock()
+    pictures = index and FolderPictures(index.folder, index.names)
     protect(app, local)
 
     @app.errorhandler(Refused)
@@ -210,12 +196,13 @@ def create_app(
     def folder() -> Response:
         shown = existing(pictures)
         text, page = request.args.get("find", "").casefold(), request.args.get("page", 0, type=int)
-        found = [number for number, name in enumerate(shown.names) if text in name.casefold()]
+        listed = [number for number in range(len(shown.names)) if number not in shown.hidden]
+        found = [number for number in listed if text in shown.names[number].casefold()]
         pages = max(1, -(-len(found) // PAGE))
         page = min(max(page, 0), pages - 1)
         return jsonify(
             name=shown.folder.resolve().name,
-            count=len(shown.names),
+            count=len(listed),
             found=len(found),
             page=page,
             pages=pages,
@@ -241,9 +228,9 @@ def create_app(
 
     @app.get("/api/picture/<int:number>")
     def picture(number: int) -> Response:
-        shown = existing(pictures)
+        path = existing(pictures).path(number)
         with decoding:
-            return view_answer(shown.names[number], shown.read(number), f"/image/{number}")
+            return view_answer(path.name, Sent(path.name, path).read(), f"/image/{number}")
 
     @app.post("/api/picture")
     def uploaded_picture() -> Response:
@@ -259,13 +246,26 @@ def create_app(
     @app.post("/api/match")
     def match() -> Response:
         a, b = (sent_picture(side, f"{side}_number", pictures, most_bytes) for side in "ab")
-        box, kind = sent_box("a_box"), request.form.get("turns", "none")
+        kind = request.form.get("turns", "none")
         if kind not in TURNS:
             raise Refused(400, f"turns {kind[:20]!r}: expected one of {', '.join(TURNS)}")
         with line.turn(request.form.get("ticket", ""), "comparing") as place:
-            first, second = cut(a.read(), box), b.read()
+            first, second = a.read(), b.read()
             found = match_images(model, first, second, sides, TURNS[kind])
-            answer = match_answer(found, size_of(first), size_of(second))
+            answer = match_answer(found, first.shape[1::-1], second.shape[1::-1])
             return jsonify(answer | {"seconds": place.seconds()})
+
+    @app.post("/api/search")
+    def find() -> Response:
+        def heard(what: str, done: int, total: int | None) -> None:
+            place.step(next((words for end, words in STEPS.items() if what.endswith(end)), "searching"), done, total)
+
+        shown = existing(pictures)
+        sent = sent_picture("file", "number", pictures, most_bytes)
+        box = parse_box(request.form["box"]) if request.form.get("box") else None
+        with line.turn(request.form.get("ticket", ""), "searching") as place, heard_by(heard):
+            query = read_query(sent.source, box, index.side, sent.name)
+            answer = search_answer(search(index, model, query, settings, negatives), index, shown.hidden)
+            return jsonify(answer | {"false_positives": settings.false_positives, "seconds": place.seconds()})
 
     return app

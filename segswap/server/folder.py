@@ -32,10 +32,15 @@ def leads_outside(folder: Path, name: str) -> bool:
 
 
 class FolderPictures:
-    """Pictures of one folder; a picture's number is its place in ``names``."""
+    """Pictures of one folder; a picture's number is its place in ``names``.
+
+    Attributes:
+        hidden: numbers of pictures that are links out of the folder; they are not shown.
+    """
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
         self.folder, self.names = folder, names
+        self.hidden = frozenset(number for number, name in enumerate(names) if leads_outside(folder, name))
         self._thumbnail = lru_cache(_THUMBNAILS_KEPT)(lambda number, version: jpeg(self.read(number), THUMBNAIL))
 
     def path(self, number: int) -> Path:

@@ -18,7 +18,7 @@ class Place:
 
     Attributes:
         ticket: chosen by who asks, to ask how far it is.
-        what: is computed, for people.
+        what: is being done, for people.
         began: on the monotonic clock, when the computation's turn came; None before.
         done, total: steps of the computation; 0 of 0 where it does not say.
     """
@@ -29,9 +29,9 @@ class Place:
     done: int = 0
     total: int = 0
 
-    def step(self, done: int, total: int) -> None:
-        """Note how far the computation is."""
-        self.done, self.total = done, total
+    def step(self, what: str, done: int, total: int | None) -> None:
+        """Note how far the computation is; a ``segswap.progress.Listener``."""
+        self.what, self.done, self.total = what, done, total or 0
 
     def seconds(self) -> float:
         """Return the seconds since the computation's turn came; 0 before."""

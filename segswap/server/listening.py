@@ -30,7 +30,9 @@ def listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=128)
     except (socket.gaierror, UnicodeError) as error:
-        raise InputError(f"--host {host}: no such host ({error}); expected 127.0.0.1, or an address of this machine") from None
+        raise InputError(
+            f"--host {host}: no such host ({error}); expected 127.0.0.1, or an address of this machine"
+        ) from None
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise InputError(

@@ -27,6 +27,7 @@ export class BoxDrawing {
     this.picture = picture;
     this.box = null;
     this.place.hidden = false;
+    this.place.parentElement.classList.add("ready");
     this.least = Math.min(8, picture.width, picture.height);
     this.layout();
   }
@@ -78,7 +79,6 @@ export class BoxDrawing {
     const rect = { x, y, width: w, height: h };
     const handles = Object.entries(CORNERS).flatMap(([name, [u, v]]) => {
       const centre = { cx: x + u * w, cy: y + v * h };
-      const cursor = `cursor: ${name}-resize`;
       const grip = draw("circle", { class: "grip", ...centre, r: Math.min(18, Math.max(9, Math.min(w, h) / 4)), "data-handle": name });
       grip.style.cursor = `${name}-resize`;
       const handle = draw("circle", { class: "handle", ...centre, r: 5, "data-handle": name });

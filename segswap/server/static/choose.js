@@ -46,15 +46,15 @@ export class Choice {
       if (turn === this.turn) this.show({ ...found, file, number });
     } catch (error) {
       if (turn === this.turn) this.say(error.message);
-    } finally {
-      if (turn === this.turn) this.find(".wait").hidden = true;
     }
+    if (turn === this.turn) this.find(".wait").hidden = true;
   }
 
   /** Show a picture that the server has described. */
   show(picture) {
     this.turn = null;
     this.say("");
+    this.find(".wait").hidden = true;
     this.picture = picture;
     const image = this.find("img");
     image.src = picture.view;

@@ -6,6 +6,8 @@ import { Choice, Picker } from "./choose.js";
 import { showStage, drawBox } from "./stage.js";
 import { draw, drawMask, make } from "./svg.js";
 
+const FIRST = 24;  // cards shown at once; the others on demand
+
 const percent = (share) => (share > 0 && share < 0.01 ? "under 1 %" : `${Math.round(100 * share)} %`);
 const count = (number, word) => `${number.toLocaleString("en")} ${word}${number === 1 ? "" : "s"}`;
 const significant = (score) => (score >= 100 ? score.toFixed(0) : score.toFixed(score >= 10 ? 1 : 2));
@@ -82,8 +84,8 @@ function showMatch(answer, pictures, result) {
     make("p", { className: "verdict", textContent: nothing ? "They share nothing that stands out." : `They share ${percent(shares[0])} of the first and ${percent(shares[1])} of the second picture.` }),
     make("p", { className: "facts", textContent: `Score ${significant(answer.score)}${turned ? `; the second picture matched best ${turned}` : ""}.` }),
   );
-  if (nothing) result.lastChild.append(" What they share may be small: search for it with a box, or compare a part of the picture.");
-  showStage(result, pictures.map((picture, n) => ({ ...picture, mask: nothing ? undefined : answer.masks[n] })), answer.correspondences);
+  if (nothing) result.lastChild.append(" The picture below is darker the less a part is alike. A small detail is better searched for, with a box around it.");
+  showStage(result, pictures.map((picture, n) => ({ ...picture, mask: answer.masks[n] })), answer.lines);
 }
 
 function setUpSearch(picker, compare) {
@@ -108,7 +110,7 @@ function showHits(answer, query, result, compare) {
   const verdict = !known ? `${count(answer.hits.length, "picture")}, the most alike first`
     : above.length ? `Found in ${count(above.length, "picture")}` : "Found in no picture";
   const rate = `about ${count(Math.round(1000 * answer.false_positives) / 10, "picture")} in 100 without the detail would score above it`;
-  const facts = known ? `Threshold ${significant(Math.max(answer.threshold, 0))}: ${rate}.` : `${answer.remark}.`;
+  const facts = known ? `Threshold ${significant(answer.threshold)}: ${rate}.` : `${answer.remark[0].toUpperCase()}${answer.remark.slice(1)}.`;
   const list = make("div", { className: "found" }), detail = make("div", { className: "detail", tabIndex: -1, hidden: true });
   const open = (hit, card) => {
     list.hidden = true;
@@ -126,7 +128,18 @@ function showHits(answer, query, result, compare) {
   const group = (title, hits, first) => {
     if (!hits.length) return;
     if (title) list.append(make("h3", { className: "group", textContent: title }));
-    list.append(make("ol", { className: "cards", start: first }, ...hits.map((hit) => make("li", {}, card(hit, open)))));
+    const cards = make("ol", { className: "cards", start: first });
+    const show = (some) => cards.append(...some.map((hit) => make("li", {}, card(hit, open))));
+    show(hits.slice(0, FIRST));
+    list.append(cards);
+    if (hits.length <= FIRST) return;
+    const more = make("button", { type: "button", textContent: `Show ${hits.length - FIRST} more` });
+    more.addEventListener("click", () => {
+      show(hits.slice(FIRST));
+      more.remove();
+      cards.children[FIRST].firstChild.focus();
+    });
+    list.append(more);
   };
   group(above.length ? "Above the threshold" : "", above, 1);
   group(known ? "Below the threshold, where chance alone may be at work" : "", rest, above.length + 1);
@@ -157,7 +170,7 @@ function showHit(hit, asked, query, place, compare, close) {
     await compare.choices[1].take({ number: hit.number });
     compare.form.requestSubmit();
   });
-  const chance = hit.p_value === null ? "" : `; of the pictures compared with, ${percent(hit.p_value)} score as high`;
+  const chance = hit.p_value === null ? "" : `; among pictures without the detail, ${percent(hit.p_value)} would score as high`;
   place.replaceChildren(make("div", { className: "actions" }, back, whole), make("p", { className: "verdict", textContent: hit.name }),
     make("p", { className: "facts", textContent: `Score ${significant(hit.score)}${chance}.` }));
   showStage(place, [

@@ -25,7 +25,8 @@ export function showStage(place, sides, lines) {
   };
   if (sides.some((side) => side.mask)) toggle("Shared parts", "without-masks");
   if (lines.length) toggle("Lines", "without-lines");
-  place.append(tools, stage, make("div", { className: "names" }, ...sides.map(({ name }) => make("span", { textContent: name }))), said);
+  const names = make("div", { className: "names" }, ...sides.map(({ name }) => make("span", { textContent: name })));
+  place.append(tools, stage, names, said);
 
   let chosen = -1, svg = null;
   const choose = (number) => {
@@ -62,6 +63,7 @@ export function showStage(place, sides, lines) {
     });
     chosen = -1;
     stage.replaceChildren(svg);
+    names.style.width = `${size.width}px`;
     if (hadFocus) svg.focus();
   });
 }

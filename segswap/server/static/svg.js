@@ -18,16 +18,18 @@ export function make(name, properties = {}, ...children) {
   return element;
 }
 
-/** Draw a mask of the server's over a picture of a size: dark where it is 0, its contour at 0.5. */
+/**
+ * Draw a mask of the server's over a picture of a size: the farther below its peak, the darker; its contour at 0.5.
+ * So a faint mask darkens faintly: it says little, and the picture stays visible.
+ */
 export function drawMask(mask, width, height) {
   const identity = `mask-${masks++}`;
   const whole = { width, height };
   const d = mask.contours
     .map((corners) => `M${corners.map(([x, y]) => `${(x * width).toFixed(1)} ${(y * height).toFixed(1)}`).join("L")}Z`)
     .join("");
-  // The picture of the mask is white where it is 1; the veil is to be there where it is not.
   const invert = draw("filter", { id: `${identity}-not`, "color-interpolation-filters": "sRGB", x: 0, y: 0, width: 1, height: 1 },
-    draw("feColorMatrix", { values: "-1 0 0 0 1  0 -1 0 0 1  0 0 -1 0 1  0 0 0 1 0" }));
+    draw("feColorMatrix", { values: ["-1 0 0 0", "0 -1 0 0", "0 0 -1 0"].map((row) => `${row} ${mask.peak}`).join(" ") + " 0 0 0 1 0" }));
   const veil = draw("mask", { id: identity, maskUnits: "userSpaceOnUse", x: 0, y: 0, ...whole },
     draw("image", { href: mask.png, preserveAspectRatio: "none", filter: `url(#${identity}-not)`, ...whole }));
   return draw("g", { class: "mask" }, invert, veil,
