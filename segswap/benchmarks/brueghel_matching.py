@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from segswap.benchmarks.brueghel import Brueghel, BrueghelSettings, Query, plan_query
 from segswap.geometry import STRIDE
 from segswap.images import read_image, resize
-from segswap.matching.crops import Box, query_cells, scaled_box
+from segswap.matching.crops import Box, box_cells, query_cells, scaled_box
 from segswap.matching.details import direct_box, query_weights, target_masks
 from segswap.matching.features import FeatureStore, images_to_tensor
 from segswap.matching.score import joint_mask, score_pairs
@@ -152,8 +152,7 @@ def _kernels(features: torch.Tensor, boxes: Sequence[Sequence[int]]) -> list[tor
     """Return the features (C, h, w) inside each query's box, at least one cell."""
     kernels = []
     for feature, box in zip(features, boxes, strict=True):
-        x1, y1 = (int(v // STRIDE) for v in box[:2])
-        x2, y2 = max(x1 + 1, round(box[2] / STRIDE)), max(y1 + 1, round(box[3] / STRIDE))
+        x1, y1, x2, y2 = box_cells(box)
         kernels.append(feature[:, y1:y2, x1:x2])
     return kernels
 

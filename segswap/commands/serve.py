@@ -26,7 +26,7 @@ from segswap.server.listening import listen, serve, url
 
 EXAMPLES = """\
 segswap serve --checkpoint results/demo/checkpoints/stage2.pt
-segswap serve --checkpoint results/demo/checkpoints/stage2.pt --size 160 --folder paintings
+segswap serve --checkpoint results/demo/checkpoints/stage2.pt --side 240 --folder paintings
 segswap serve --checkpoint results/demo/checkpoints/stage2.pt --folder paintings --port 0
 ssh -L 8000:localhost:8000 server     # a server elsewhere: then open http://localhost:8000 here
 """
@@ -44,7 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoint", required=True, help="trained model, for example results/demo/checkpoints/stage2.pt"
     )
     parser.add_argument(
-        "--size", type=int, help="side in pixels of the pairs that the model was trained on; default: what it says"
+        "--side",
+        type=int,
+        help="in pixels, of the pairs that the model was trained on; default: what it says (demo: 240)",
     )
     parser.add_argument("--port", type=int, default=8000, help="0: any that is free; default: %(default)s")
     parser.add_argument(
@@ -67,14 +69,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _check(args: argparse.Namespace) -> None:
     """Raise ``InputError`` for a value that cannot be meant."""
-    if args.size is not None and (args.size <= 0 or args.size % STRIDE):
-        raise InputError(f"--size {args.size}: expected a positive multiple of {STRIDE}")
+    if args.side is not None and (args.side <= 0 or args.side % STRIDE):
+        raise InputError(f"--side {args.side}: expected a positive multiple of {STRIDE}")
     if not 0 < args.max_upload <= 1000:
         raise InputError(f"--max-upload {args.max_upload:g}: expected MB, above 0 and up to 1000")
-    if args.shortlist < 0:
-        raise InputError(f"--shortlist {args.shortlist}: expected 0 (all) or more")
-    if not 0 < args.false_positives < 1:
-        raise InputError(f"--false-positives {args.false_positives:g}: expected a share between 0 and 1")
 
 
 def _say_hidden(index: Index) -> None:
@@ -87,21 +85,22 @@ def _say_hidden(index: Index) -> None:
 def execute(args: argparse.Namespace) -> None:
     """Serve the page until Ctrl-C."""
     _check(args)
+    settings = SearchSettings(shortlist=args.shortlist, false_positives=args.false_positives).checked()
     # The port first: that another program has it should not be found out when a large folder has been read.
     with contextlib.closing(listen(args.host, args.port)) as listening:
         try:
-            _serve(args, listening)
+            _serve(args, settings, listening)
         except KeyboardInterrupt:
             sys.exit(130)
     print("stopped", flush=True)
 
 
-def _serve(args: argparse.Namespace, listening: socket.socket) -> None:
+def _serve(args: argparse.Namespace, settings: SearchSettings, listening: socket.socket) -> None:
     local = is_loopback(args.host)
     if not local:
         print(_NO_PASSWORD.format(host=args.host, port=listening.getsockname()[1]), file=sys.stderr, flush=True)
     model, about = load_checkpoint(args.checkpoint, pick_device(args.device))
-    sides = default_sides(about if args.size is None else {"image_size": args.size})
+    sides = default_sides(about if args.side is None else {"image_size": args.side})
     index = open_index(args.folder, model, sides[0], args.store) if args.folder else None
     negatives = open_index(args.negatives, model, sides[0]) if args.negatives else None
     if index:
@@ -110,7 +109,7 @@ def _serve(args: argparse.Namespace, listening: socket.socket) -> None:
         model,
         index,
         sides=sides,
-        settings=SearchSettings(shortlist=args.shortlist, false_positives=args.false_positives),
+        settings=settings,
         negatives=negatives,
         max_upload=args.max_upload,
         local=local,

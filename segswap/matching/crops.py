@@ -98,6 +98,12 @@ def query_cells(box: Sequence[float], cells: int) -> tuple[int, int, int, int]:
     return low[0], low[1], high[0], high[1]
 
 
+def box_cells(box: Sequence[float]) -> tuple[int, int, int, int]:
+    """Return the cells [x1, x2) x [y1, y2) inside a box of a crop, at least one."""
+    x1, y1 = (int(v // STRIDE) for v in box[:2])
+    return x1, y1, max(x1 + 1, round(box[2] / STRIDE)), max(y1 + 1, round(box[3] / STRIDE))
+
+
 def scaled_box(box: Sequence[float], size: tuple[float, float]) -> Box:
     """Return a normalised box in pixels of an image of ``size`` = (width, height)."""
     return box[0] * size[0], box[1] * size[1], box[2] * size[0], box[3] * size[1]

@@ -21,12 +21,15 @@ def p_values(scores: np.ndarray, negatives: np.ndarray) -> np.ndarray:
 
 
 def threshold(negatives: np.ndarray, rate: float) -> float | None:
-    """Return the smallest score whose p-value is at most ``rate``; None where there are too few negatives for it."""
+    """Return the smallest score whose p-value is at most ``rate``; None where there are too few negatives for it.
+
+    Args:
+        rate: above 0 and below 1.
+    """
     ordered = np.sort(np.asarray(negatives, np.float64))[::-1]
-    allowed = np.count_nonzero(np.arange(1, len(ordered) + 2) / (1 + len(ordered)) <= rate) - 1
-    if allowed < 0:
-        return None
-    return float(np.nextafter(ordered[allowed], math.inf)) if allowed < len(ordered) else -math.inf
+    ranks = np.arange(1, len(ordered) + 2)
+    as_high = np.count_nonzero(ranks / (1 + len(ordered)) <= rate) - 1
+    return None if as_high < 0 else float(np.nextafter(ordered[as_high], math.inf))
 
 
 def negatives_needed(rate: float) -> int:

@@ -1,4 +1,4 @@
-"""The index of a folder of pictures: features and descriptors of regions, made once and kept.
+"""The index of a folder of pictures: features and descriptors of windows, made once and kept.
 
 It lies in a folder of its own, the store: ``index.json`` names the pictures with the size and time of their files, and
 the two arrays, whose names carry a key of what they hold. ``index.json`` is written last, so that a reader never sees
@@ -25,7 +25,7 @@ from segswap.images import UnreadableImage, list_images, read_image
 from segswap.matching.features import FeatureStore, backbone_key, extract_features
 from segswap.models.segswap import SegSwap
 from segswap.progress import progress
-from segswap.search.prefilter import WINDOWS, region_count, region_descriptors
+from segswap.search.prefilter import WINDOWS, window_descriptors
 
 FORMAT = "segswap-index-1"
 
@@ -47,8 +47,7 @@ class Index:
         file_bytes: size of their files, int (n,).
         left_out: why other pictures of the folder are not among them, by name.
         features: in the same order.
-        descriptors: of their regions, float16 (n, regions, C), memory-mapped.
-        mean: of all descriptors, float32 (C,).
+        descriptors: of their windows, float16 (n, W, C), memory-mapped.
     """
 
     folder: Path
@@ -59,7 +58,6 @@ class Index:
     left_out: dict[str, str]
     features: FeatureStore
     descriptors: np.ndarray
-    mean: np.ndarray
 
     def __len__(self) -> int:
         return len(self.names)
@@ -194,9 +192,8 @@ def _open(store: Path, folder: Path, model: SegSwap, about: dict[str, Any]) -> _
             left_out={image["name"]: image["why"] for image in note["left_out"]},
             features=FeatureStore(files[0], model.backbone, names),
             descriptors=np.load(files[1], mmap_mode="r", allow_pickle=False),
-            mean=np.array(note["mean"], np.float32),
         )
-        if index.descriptors.shape != (len(names), region_count(), index.features.channels):
+        if index.descriptors.shape != (len(names), WINDOWS**2, index.features.channels):
             raise InputError(f"{files[1]}: descriptors of shape {index.descriptors.shape}")
         stamps = {image["name"]: tuple(image["file"]) for image in [*images, *note["left_out"]]}
     except _OtherIndex:
@@ -249,12 +246,11 @@ def _build(
         elif name not in sizes:
             loader(name)()  # its features were made by an attempt that was cut off
     opened = FeatureStore(features, model.backbone, names)
-    mean = _write_descriptors(descriptors, opened, before, known)
+    _write_descriptors(descriptors, opened, before, known)
     note = {
         **about,
         "features": features.name,
         "descriptors": descriptors.name,
-        "mean": mean.tolist(),
         "images": [{"name": name, "file": stamps[name], "size": sizes[name]} for name in names],
         "left_out": [{"name": name, "file": stamps[name], "why": why} for name, why in left_out.items()],
     }
@@ -264,21 +260,18 @@ def _build(
             path.unlink(missing_ok=True)
 
 
-def _write_descriptors(path: Path, features: FeatureStore, before: _Kept | None, known: dict[str, int]) -> np.ndarray:
-    """Write the descriptors of all pictures; those of known ones are copied. Return their mean, float32 (C,)."""
-    shape = (len(features), region_count(), features.channels)
-    total = np.zeros(features.channels)
+def _write_descriptors(path: Path, features: FeatureStore, before: _Kept | None, known: dict[str, int]) -> None:
+    """Write the descriptors of all pictures; those of known ones are copied."""
+    shape = (len(features), WINDOWS**2, features.channels)
     with whole_file(path) as temporary:
         array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
         for start in progress(range(0, shape[0], _IMAGES_AT_ONCE), "descriptors (batches)"):
             places = range(start, min(start + _IMAGES_AT_ONCE, shape[0]))
             new = [place for place in places if features.names[place] not in known]
             if new:
-                array[new] = region_descriptors(features.read(new)).half().numpy()
+                array[new] = window_descriptors(features.read(new), WINDOWS, WINDOWS).half().numpy()
             for place in places:
                 if features.names[place] in known:
                     array[place] = before.index.descriptors[known[features.names[place]]]
-            total += array[start : places.stop].sum((0, 1), dtype=np.float64)
         array.flush()
         del array
-    return (total / (shape[0] * shape[1])).astype(np.float32)

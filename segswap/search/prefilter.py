@@ -1,8 +1,9 @@
-"""Which pictures of a folder are worth matching with a query: those of which a part looks alike.
+"""Which pictures of a folder are worth matching with a query: those in which its parts look alike.
 
-A detail is small, so that whole pictures hardly look alike by it. Each picture has descriptors of regions of three
-sizes, each region's cells pooled to one vector; a query has one, of the cells of its box. A picture is as alike as its
-most alike region. The search is exact and reads the descriptors once.
+A detail is small, so that whole pictures hardly look alike by it, and one vector for the detail says too little. So
+pictures and queries are cut into windows that overlap by half, and the cells of each are pooled to one vector. A
+picture is as alike as, on average over the query's windows, its window most alike. The search is exact and reads the
+vectors of all pictures once.
 """
 
 from __future__ import annotations
@@ -11,59 +12,56 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from segswap.matching.pooling import pool, window_slices
 
-WINDOWS = (1, 2, 4)
-"""Windows along each side: the whole picture, 2 x 2 and 4 x 4 that overlap by half."""
+WINDOWS = 8
+"""Windows along each side of a picture, and at most of a query's box."""
 
-_IMAGES_AT_ONCE = 512
-
-
-def region_count() -> int:
-    """Return how many regions a picture has."""
-    return sum(windows**2 for windows in WINDOWS)
+_SIMILARITIES_AT_ONCE = 1 << 24
+"""64 MB."""
 
 
-def region_descriptors(features: torch.Tensor) -> torch.Tensor:
-    """Return the descriptors of all regions of pictures, features (B, C, h, w): (B, regions, C), L2-normalised."""
+def window_descriptors(features: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
+    """Return descriptors of windows of features (B, C, h, w): (B, rows * columns, C), L2-normalised."""
     h, w = features.shape[-2:]
-    slices = [(y, x) for count in WINDOWS for y in window_slices(h, count) for x in window_slices(w, count)]
+    slices = [(y, x) for y in window_slices(h, rows) for x in window_slices(w, columns)]
     return torch.stack([pool(features[:, :, y, x], "max") for y, x in slices], dim=1)
 
 
-def query_descriptor(features: torch.Tensor, cells: Sequence[int]) -> torch.Tensor:
-    """Return the descriptor (C,) of the cells [x1, x2) x [y1, y2) of a query, features (1, C, h, w)."""
-    x1, y1, x2, y2 = cells
-    return pool(features[:, :, y1:y2, x1:x2], "max")[0]
-
-
-def similarities(queries: torch.Tensor, descriptors: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """Return how alike queries and pictures are, float32 (Q, n), in [-1, 1].
+def query_descriptors(features: torch.Tensor, cells: Sequence[int]) -> torch.Tensor:
+    """Return descriptors (P, C) of the windows of a query's box, two cells wide or, in a large box, an eighth of it.
 
     Args:
-        queries: descriptors (Q, C), on any device.
-        descriptors: of the pictures, float16 (n, regions, C), memory-mapped: some are read at a time.
-        mean: float32 (C,), taken off all descriptors: what all pictures have in common says nothing.
+        features: of the crop, (1, C, h, w).
+        cells: [x1, x2) x [y1, y2) of the box.
     """
-    centre = torch.from_numpy(mean).to(queries.device)
-    asked = F.normalize(queries - centre, dim=1)
-    found = np.empty((len(queries), len(descriptors)), np.float32)
-    for start in range(0, len(descriptors), _IMAGES_AT_ONCE):
-        some = torch.from_numpy(np.asarray(descriptors[start : start + _IMAGES_AT_ONCE], np.float32)).to(queries.device)
-        alike = F.normalize(some - centre, dim=2) @ asked.T
-        found[:, start : start + len(some)] = alike.amax(dim=1).T.cpu().numpy()
+    x1, y1, x2, y2 = cells
+    rows, columns = (min(max(cells - 1, 1), WINDOWS) for cells in (y2 - y1, x2 - x1))
+    return window_descriptors(features[:, :, y1:y2, x1:x2], rows, columns)[0]
+
+
+def similarities(query: torch.Tensor, descriptors: np.ndarray) -> np.ndarray:
+    """Return how alike a query and pictures are, float32 (n,), in [-1, 1].
+
+    Args:
+        query: descriptors of its windows (P, C), on any device.
+        descriptors: of the pictures' windows, float16 (n, W, C), memory-mapped: some are read at a time.
+    """
+    found = np.empty(len(descriptors), np.float32)
+    step = max(1, _SIMILARITIES_AT_ONCE // (descriptors.shape[1] * max(descriptors.shape[2], len(query))))
+    for start in range(0, len(descriptors), step):
+        some = torch.from_numpy(np.asarray(descriptors[start : start + step], np.float32)).to(query.device)
+        found[start : start + len(some)] = (some @ query.T).amax(dim=1).mean(dim=1).cpu().numpy()
     return found
 
 
-def most_alike(similarity: np.ndarray, allowed: np.ndarray, count: int) -> np.ndarray:
-    """Return the numbers of the ``count`` most alike allowed pictures (0: all), best first; ties by number.
+def most_alike(similarity: np.ndarray, candidates: np.ndarray, count: int) -> np.ndarray:
+    """Return the ``count`` most alike (0: all) of the candidates, best first; ties by number.
 
     Args:
-        similarity: float (n,).
-        allowed: bool (n,).
+        similarity: of all pictures, float (n,).
+        candidates: numbers of some of them, ascending.
     """
-    order = np.argsort(-similarity, kind="stable")
-    order = order[allowed[order]]
+    order = candidates[np.argsort(-similarity[candidates], kind="stable")]
     return order[:count] if count else order

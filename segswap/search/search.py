@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 
 from segswap.drawing import spread_cells
 from segswap.errors import InputError
-from segswap.matching.crops import Box, scaled_box
+from segswap.matching.crops import Box, box_cells, scaled_box
 from segswap.matching.details import direct_box, query_weights, target_masks
 from segswap.matching.features import images_to_tensor
 from segswap.matching.score import joint_mask, score_pairs
@@ -21,10 +20,9 @@ from segswap.randomness import generator
 from segswap.sampling import cell_centres
 from segswap.search.calibration import negatives_needed, p_values, threshold
 from segswap.search.index import Index
-from segswap.search.prefilter import most_alike, query_descriptor, similarities
+from segswap.search.prefilter import most_alike, query_descriptors, similarities
 from segswap.search.query import Query
 
-_QUERIES_AT_ONCE = 64
 _LINES = 16
 
 
@@ -48,6 +46,20 @@ class SearchSettings:
     seed: int = 1
     batch: int = 32
 
+    def checked(self) -> SearchSettings:
+        """Return these settings; raise ``InputError`` where one is out of range."""
+        wrong = {
+            f"--shortlist {self.shortlist}: expected 0 (all) or more": self.shortlist < 0,
+            f"--negative-count {self.negatives}: expected 0 (none) or more": self.negatives < 0,
+            f"--false-positives {self.false_positives:g}: expected a share above 0 and below 1": (
+                not 0 < self.false_positives < 1
+            ),
+        }
+        for message, is_wrong in wrong.items():
+            if is_wrong:
+                raise InputError(message)
+        return self
+
 
 @dataclasses.dataclass(frozen=True)
 class Hit:
@@ -56,7 +68,7 @@ class Hit:
     Attributes:
         image, number: its name and number in the index.
         score: directed pair score, query to picture, 0 or more.
-        similarity: of its most alike region, in [-1, 1].
+        similarity: by which it was shortlisted, in [-1, 1].
         p_value: share of pictures without the query that score as high, in (0, 1]; None without negatives.
         above: whether the p-value is at most ``false_positives``; None where no threshold can be given.
         box: where the query lies in it, in its pixels; zeros where nothing matches.
@@ -112,96 +124,58 @@ def search_all(
     queries: Iterable[Query],
     settings: SearchSettings,
     negatives: Index | None = None,
+    show_progress: bool = True,
 ) -> Iterator[Result]:
     """Search queries in an index, one result each, in order.
 
     Args:
         index: of the pictures to search.
         model: in evaluation mode, with the backbone of the index.
-        queries: read as they are needed, some at a time.
+        queries: each is asked for when it is needed.
         negatives: index of pictures that do not hold the queries; None: a sample of the index itself, shortlisted
             pictures or not, takes their place. The few of them that do hold a query make p-values larger, and so err
             on the safe side; a picture among them is compared with the others.
+        show_progress: of the batches of each query.
 
     Raises:
         InputError: when a setting is out of range.
     """
-    _check(settings)
+    settings.checked()
     device = next(model.parameters()).device
-    queries = iter(queries)
-    while some := list(itertools.islice(queries, _QUERIES_AT_ONCE)):
-        features = [model.features(images_to_tensor([query.crop], device)) for query in some]
-        asked = torch.stack([query_descriptor(x, query.cells) for x, query in zip(features, some, strict=True)])
-        alike = similarities(asked, index.descriptors, index.mean)
-        for query, x, similarity in zip(some, features, alike, strict=True):
-            yield _search_one(index, model, query, x, similarity, settings, negatives)
+    for query in queries:
+        features = model.features(images_to_tensor([query.crop], device))
+        weight = query_weights(features, [query.cells], model.matcher)
+        asked = _Asked(model, query, features, weight, settings.batch, show_progress)
+        yield _search_one(index, asked, settings, negatives)
 
 
-def _check(settings: SearchSettings) -> None:
-    wrong = {
-        "--shortlist": (settings.shortlist, settings.shortlist < 0, "0 (all) or more"),
-        "--negative-count": (settings.negatives, settings.negatives < 0, "0 (none) or more"),
-        "--false-positives": (
-            settings.false_positives,
-            not 0 < settings.false_positives < 1,
-            "a share between 0 and 1",
-        ),
-    }
-    for flag, (value, is_wrong, expected) in wrong.items():
-        if is_wrong:
-            raise InputError(f"{flag} {value}: expected {expected}")
-
-
-def _search_one(
-    index: Index,
-    model: SegSwap,
-    query: Query,
-    features: torch.Tensor,
-    similarity: np.ndarray,
-    settings: SearchSettings,
-    negatives: Index | None,
-) -> Result:
-    own = index.copies(query.file)
-    others = np.ones(len(index), bool)
-    others[own] = False
-    allowed = np.ones(len(index), bool) if settings.keep_self else others
-    shortlist = most_alike(similarity, allowed, settings.shortlist)
-    weight = query_weights(features, [query.cells], model.matcher)
-    asked = _Asked(model, query, features, weight, settings.batch)
-    found = {hit.number: hit for hit in asked.hits(index, shortlist, similarity, own)}
-
-    sampled = index if negatives is None else negatives
-    eligible = np.flatnonzero(others) if negatives is None else _without(negatives, query)
-    sample = generator(settings.seed, "search", "negatives").permutation(eligible)[: settings.negatives]
+def _search_one(index: Index, asked: _Asked, settings: SearchSettings, negatives: Index | None) -> Result:
+    similarity = similarities(asked.descriptors(), index.descriptors)
+    everything = np.arange(len(index))
+    own = index.copies(asked.query.file)
+    others = np.setdiff1d(everything, own)
+    shortlist = most_alike(similarity, everything if settings.keep_self else others, settings.shortlist)
+    found = list(asked.hits(index, shortlist, similarity, own))
     if negatives is None:
-        missing = np.array([number for number in sample if number not in found], int)
-        scores = dict(zip(missing.tolist(), asked.scores(sampled, missing), strict=True))
-        scores |= {number: found[number].score for number in sample.tolist() if number in found}
-        own_negatives = scores
+        place, eligible, scores = index, others, {hit.number: hit.score for hit in found}
     else:
-        scores, own_negatives = dict(zip(sample.tolist(), asked.scores(sampled, sample), strict=True)), {}
-    against = np.array(list(scores.values()))
-
+        place, scores = negatives, {}
+        eligible = np.setdiff1d(np.arange(len(negatives)), negatives.copies(asked.query.file))
+    sample = generator(settings.seed, "search", "negatives").permutation(eligible)[: settings.negatives]
+    missing = np.array([number for number in sample if number not in scores], int)
+    scores |= dict(zip(missing.tolist(), asked.scores(place, missing), strict=True))
+    against = np.array([scores[number] for number in sample])
+    among = set(sample.tolist()) if negatives is None else set()
     limit = threshold(against, settings.false_positives)
     hits = []
-    for hit in sorted(found.values(), key=lambda hit: (-hit.score, hit.image)):
-        value = None
-        if len(against):
-            rest = against if hit.number not in own_negatives else _less(against, hit.score)
-            value = float(p_values(np.array([hit.score]), rest)[0])
-        above = None if limit is None else value <= settings.false_positives
-        hits.append(dataclasses.replace(hit, p_value=value, above=above))
-    names = () if settings.keep_self else tuple(index.names[number] for number in own)
-    return Result(query, hits, limit, len(against), names, _remark(limit, len(against), settings))
-
-
-def _less(values: np.ndarray, one: float) -> np.ndarray:
-    """Return values without one of those that equal ``one``."""
-    return np.delete(values, np.flatnonzero(values == one)[0])
-
-
-def _without(negatives: Index, query: Query) -> np.ndarray:
-    return np.setdiff1d(np.arange(len(negatives)), negatives.copies(query.file))
+    for hit in sorted(found, key=lambda hit: (-hit.score, hit.image)):
+        # A picture among the negatives is judged by the others: else it would be one as high as itself.
+        rest = against[sample != hit.number] if hit.number in among else against
+        p_value = float(p_values(np.array([hit.score]), rest)[0]) if len(rest) else None
+        above = None if limit is None else p_value is not None and p_value <= settings.false_positives
+        hits.append(dataclasses.replace(hit, p_value=p_value, above=above))
+    left_out = () if settings.keep_self else tuple(index.names[number] for number in own)
+    return Result(asked.query, hits, limit, len(against), left_out, _remark(limit, len(against), settings))
 
 
 def _remark(limit: float | None, count: int, settings: SearchSettings) -> str:
@@ -224,10 +198,16 @@ class _Asked:
     features: torch.Tensor
     weight: torch.Tensor
     batch: int
+    show_progress: bool
+
+    def descriptors(self) -> torch.Tensor:
+        """Return the descriptors of the windows of its box, (P, C)."""
+        return query_descriptors(self.features, box_cells(self.query.crop_box))
 
     def _matched(self, index: Index, numbers: np.ndarray, what: str) -> Iterator[tuple]:
         """Match some pictures at a time: their numbers, both outputs, and scores."""
-        for start in progress(range(0, len(numbers), self.batch), f"{self.query.name}: {what} (batches)"):
+        starts = range(0, len(numbers), self.batch)
+        for start in progress(starts, f"{what} (batches)") if self.show_progress and len(starts) else starts:
             some = numbers[start : start + self.batch]
             y = index.features.read(some).to(self.features.device)
             x, weight = (t.expand(len(some), -1, -1, -1) for t in (self.features, self.weight))

@@ -8,7 +8,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from segswap.drawing import Colour, coloured_lines, correspondence_lines, data_uri, spread_cells
+from segswap.drawing import Colour, coloured_lines, data_uri
+from segswap.images import encode_jpeg
+from segswap.matching.alignment import align, aligned_views, match_lines
 from segswap.matching.match import Match
 from segswap.report.svg import mask_contours
 from segswap.search.index import Index
@@ -16,6 +18,9 @@ from segswap.search.search import Hit, Result
 
 LINES = 24
 """Correspondences shown of a match."""
+
+_SMALLEST_VIEW, _LARGEST_VIEW = 480, 1000
+"""Longer side in pixels of pictures that are laid over each other."""
 
 _CONTOUR_SIDE = 400
 """Longer side in pixels of the picture on which contours are followed; they are given as shares of it."""
@@ -46,15 +51,26 @@ def lines_answer(lines: Iterable[tuple[np.ndarray, np.ndarray, Colour]]) -> list
     ]
 
 
-def match_answer(match: Match, size_a: tuple[int, int], size_b: tuple[int, int]) -> dict[str, Any]:
-    """Return a match of two pictures of these sizes, (width, height)."""
-    lines = correspondence_lines(spread_cells(match.masks[0], LINES), match.positions[0])
+def alignment_answer(match: Match, a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
+    """Return the shared part of two pictures, the second one laid on the first; no views where that is not possible."""
+    found = align(match, a.shape[1::-1], b.shape[1::-1])
+    views = None
+    if found.matrix is not None:
+        x1, y1, x2, y2 = found.box
+        longest = min(_LARGEST_VIEW, max(_SMALLEST_VIEW, x2 - x1, y2 - y1))
+        views = [data_uri(encode_jpeg(view, 85), "image/jpeg") for view in aligned_views(a, b, found, longest)]
+    return {"views": views, "words": str(found)}
+
+
+def match_answer(match: Match, a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
+    """Return a match of two pictures, RGB uint8 (H, W, 3)."""
     return {
         "score": round(match.score, 4),
         "directed": _rounded(match.directed),
         "turn": {"rotation": match.turn.rotation, "mirrored": match.turn.mirrored},
-        "masks": [mask_answer(mask, size) for mask, size in zip(match.masks, (size_a, size_b), strict=True)],
-        "lines": lines_answer(lines),
+        "masks": [mask_answer(mask, image.shape[1::-1]) for mask, image in zip(match.masks, (a, b), strict=True)],
+        "lines": lines_answer(match_lines(match, LINES)),
+        "alignment": alignment_answer(match, a, b),
     }
 
 

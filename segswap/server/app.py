@@ -6,14 +6,15 @@ EXIF data says. A picture is given as an uploaded file, or by its number in the 
 
 ``GET  /api/folder?page=0&find=text``
     The folder's pictures, 60 a page, those whose name contains the text: ``{"name", "count", "found", "page", "pages",
-    "pictures": [{"number", "name"}], "left_out"}``; 404 without ``--folder``.
+    "pictures": [{"number", "name"}]}``; 404 without ``--folder``.
 ``GET  /api/picture/<number>``, ``POST /api/picture`` (``file``)
     What the page shows of a picture: ``{"name", "width", "height", "view"}``, ``view`` the address of a JPEG, for an
     uploaded file as data.
 ``POST /api/match`` (``a`` or ``a_number``, ``b`` or ``b_number``, ``turns``)
     What two pictures share. ``turns``: ``none`` (where it is absent), ``rotations``, ``flips`` or ``both``: versions of
     the second picture that are tried. ``{"score", "directed": [2], "turn": {"rotation", "mirrored"}, "masks": [2],
-    "lines": [{"a": [x, y], "b": [x, y], "colour"}], "seconds"}``; a mask is ``{"columns", "rows", "peak", "share",
+    "lines": [{"a": [x, y], "b": [x, y], "colour"}], "alignment": {"views", "words"}, "seconds"}``; ``views``, where not
+    null, are the shared parts, the second laid on the first; a mask is ``{"columns", "rows", "peak", "share",
     "png", "contours": [[[x, y]]]}``: its largest value, the share of cells above 0.5, as data a grey pixel for each
     cell, 255 for 1, and its outline at 0.5.
 ``POST /api/search`` (``file`` or ``number``, optional ``box``: ``x1,y1,x2,y2``)
@@ -196,13 +197,12 @@ def create_app(
     def folder() -> Response:
         shown = existing(pictures)
         text, page = request.args.get("find", "").casefold(), request.args.get("page", 0, type=int)
-        listed = [number for number in range(len(shown.names)) if number not in shown.hidden]
-        found = [number for number in listed if text in shown.names[number].casefold()]
+        found = [number for number in shown.listed if text in shown.names[number].casefold()]
         pages = max(1, -(-len(found) // PAGE))
         page = min(max(page, 0), pages - 1)
         return jsonify(
-            name=shown.folder.resolve().name,
-            count=len(listed),
+            name=shown.title,
+            count=shown.count,
             found=len(found),
             page=page,
             pages=pages,
@@ -252,8 +252,7 @@ def create_app(
         with line.turn(request.form.get("ticket", ""), "comparing") as place:
             first, second = a.read(), b.read()
             found = match_images(model, first, second, sides, TURNS[kind])
-            answer = match_answer(found, first.shape[1::-1], second.shape[1::-1])
-            return jsonify(answer | {"seconds": place.seconds()})
+            return jsonify(match_answer(found, first, second) | {"seconds": place.seconds()})
 
     @app.post("/api/search")
     def find() -> Response:

@@ -43,6 +43,21 @@ class FolderPictures:
         self.hidden = frozenset(number for number, name in enumerate(names) if leads_outside(folder, name))
         self._thumbnail = lru_cache(_THUMBNAILS_KEPT)(lambda number, version: jpeg(self.read(number), THUMBNAIL))
 
+    @property
+    def title(self) -> str:
+        """The folder's name."""
+        return self.folder.resolve().name
+
+    @property
+    def listed(self) -> list[int]:
+        """The numbers of the pictures that are shown."""
+        return [number for number in range(len(self.names)) if number not in self.hidden]
+
+    @property
+    def count(self) -> int:
+        """How many pictures are shown."""
+        return len(self.names) - len(self.hidden)
+
     def path(self, number: int) -> Path:
         """Return the file of a picture.
 

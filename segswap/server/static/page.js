@@ -86,6 +86,22 @@ function showMatch(answer, pictures, result) {
   );
   if (nothing) result.lastChild.append(" The picture below is darker the less a part is alike. A small detail is better searched for, with a box around it.");
   showStage(result, pictures.map((picture, n) => ({ ...picture, mask: answer.masks[n] })), answer.lines);
+  if (answer.alignment.views) showOver(answer.alignment.views, pictures.map(({ name }) => name), result);
+}
+
+/** Lay the shared part of one picture over that of the other, with a slider that fades between them. */
+function showOver([first, second], names, place) {
+  const slider = make("input", { type: "range", min: 0, max: 100, value: 50 });
+  slider.setAttribute("aria-label", "Fade from the first to the second picture");
+  const top = make("img", { src: second, alt: `The same part of ${names[1]}, laid on it` });
+  const fade = () => {
+    top.style.opacity = slider.value / 100;
+    slider.setAttribute("aria-valuetext", `${100 - slider.value} % first, ${slider.value} % second picture`);
+  };
+  slider.addEventListener("input", fade);
+  fade();
+  place.append(make("h3", { textContent: "One over the other" }), make("div", { className: "over" }, make("img", { src: first, alt: `The shared part of ${names[0]}` }), top),
+    make("div", { className: "fade" }, "First", slider, "Second"));
 }
 
 function setUpSearch(picker, compare) {
