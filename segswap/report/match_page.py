@@ -125,7 +125,9 @@ def match_picture(a: np.ndarray, b: np.ndarray, match: Match, lines: int = 24) -
     wide = cv2.copyMakeBorder(
         drawn, 0, 0, 0, words.shape[1] - drawn.shape[1], cv2.BORDER_CONSTANT, value=(255, 255, 255)
     )
-    return cv2.copyMakeBorder(np.concatenate([wide, words]), *[_GAP] * 4, cv2.BORDER_CONSTANT, value=(255, 255, 255))
+    return cv2.copyMakeBorder(
+        np.concatenate([wide, words]), *[_GAP] * 4, cv2.BORDER_CONSTANT, value=(255, 255, 255)
+    )
 
 
 def match_gif(a: np.ndarray, b: np.ndarray, alignment: Alignment, names: tuple[str, str]) -> bytes:
