@@ -22,7 +22,7 @@ from segswap.search.search import SearchSettings
 from segswap.server.app import create_app
 from segswap.server.folder import leads_outside
 from segswap.server.guard import is_loopback
-from segswap.server.listening import listen, serve, url
+from segswap.server.listening import listen, make_server, url
 
 EXAMPLES = """\
 segswap serve --checkpoint results/demo/checkpoints/stage2.pt
@@ -116,4 +116,4 @@ def _serve(args: argparse.Namespace, settings: SearchSettings, listening: socket
     )
     print("open this page in a browser; Ctrl-C ends it:", flush=True)
     print(url(listening), flush=True)
-    serve(app, listening, app.config["MAX_CONTENT_LENGTH"])
+    make_server(app, listening).run()

@@ -7,7 +7,7 @@ import logging
 import socket
 
 from flask import Flask
-from waitress.server import create_server
+from waitress.server import BaseWSGIServer, create_server
 
 from segswap.errors import InputError
 
@@ -16,7 +16,7 @@ THREADS = 8
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens; connections wait in it until ``serve`` answers them.
+    """Return a socket that listens; connections wait in it until a server answers them.
 
     Args:
         host: name or address of this machine. port: 0 for any that is free.
@@ -51,15 +51,15 @@ def url(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def serve(app: Flask, listening: socket.socket, most_bytes: int) -> None:
-    """Answer requests until Ctrl-C.
+def make_server(app: Flask, listening: socket.socket) -> BaseWSGIServer:
+    """Return the server of an application on a socket; its ``run`` answers requests until Ctrl-C.
 
-    Args:
-        most_bytes: of a request. All of it stays in memory: nothing that people send is written to disk.
+    Whole requests and answers stay in memory: nothing that people send is written to disk.
     """
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # pictures that wait a moment are no news
-    room = 2 * most_bytes  # up to it the application itself answers, with words
-    server = create_server(
+    # Of requests that are somewhat too large the application itself says so, with words.
+    room = 2 * app.config["MAX_CONTENT_LENGTH"]
+    return create_server(
         app,
         sockets=[listening],
         threads=THREADS,
@@ -68,4 +68,3 @@ def serve(app: Flask, listening: socket.socket, most_bytes: int) -> None:
         outbuf_overflow=1 << 30,
         ident=None,
     )
-    server.run()

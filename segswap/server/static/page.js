@@ -82,7 +82,7 @@ function showMatch(answer, pictures, result) {
   const turned = [mirrored && "mirrored", rotation && `turned by ${rotation}° counter-clockwise`].filter(Boolean).join(" and ");
   result.append(
     make("p", { className: "verdict", textContent: nothing ? "They share nothing that stands out." : `They share ${percent(shares[0])} of the first and ${percent(shares[1])} of the second picture.` }),
-    make("p", { className: "facts", textContent: `Score ${significant(answer.score)}${turned ? `; the second picture matched best ${turned}` : ""}.` }),
+    make("p", { className: "facts", textContent: `Score ${significant(answer.score)}, a sum over the shared cells${turned ? `; the second picture matched best ${turned}` : ""}.` }),
   );
   if (nothing) result.lastChild.append(" The picture below is darker the less a part is alike. A small detail is better searched for, with a box around it.");
   showStage(result, pictures.map((picture, n) => ({ ...picture, mask: answer.masks[n] })), answer.lines);
