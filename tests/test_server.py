@@ -420,7 +420,7 @@ class TestCommand:
         assert found.startswith("error: ") and words in found and str(value) in found
 
     def test_another_address_is_warned_of_and_links_are_named(self, monkeypatch, capsys, checkpoint, folder, tmp_path):
-        monkeypatch.setattr("waitress.server.BaseWSGIServer.run", lambda _: None)
+        monkeypatch.setattr("segswap.commands.serve.serve", lambda _: None)
         arguments = ("--host", "0.0.0.0", "--port", 0, "--folder", folder, "--store", tmp_path)
         assert run(monkeypatch, "serve", "--checkpoint", checkpoint, *arguments) == 0
         said = capsys.readouterr()
@@ -456,3 +456,33 @@ class TestCommand:
         finally:
             process.kill()
         assert process.returncode == 0 and output.endswith("stopped\n") and "Traceback" not in errors
+
+    def test_ctrl_c_ends_a_computation_that_takes_long(self, folder, tmp_path):
+        code = (
+            "import sys; from pathlib import Path; from serving import equal_finder, make_app; "
+            "from segswap.server.listening import listen, make_server, serve, url; "
+            "model, place = equal_finder(), listen('127.0.0.1', 0); model.matcher.free.clear(); "
+            f"app = make_app(Path({str(folder)!r}), Path({str(tmp_path)!r}), model); "
+            "print(url(place), flush=True); serve(make_server(app, place))"
+        )
+        tests = Path(__file__).parent
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tests
+        )
+        try:
+            address = next(line.strip() for line in process.stdout if line.startswith("http://127.0.0.1:"))
+            asked = threading.Thread(target=self.ask_in_vain, args=(f"{address}/api/match",))
+            asked.start()
+            while json.load(urllib.request.urlopen(f"{address}/api/status?ticket=mine"))["ahead"] is None:
+                pass
+            process.send_signal(signal.SIGINT)
+            output, errors = process.communicate(timeout=60)
+            asked.join(60)
+        finally:
+            process.kill()
+        assert process.returncode == 130 and "Traceback" not in errors and "terminate" not in errors
+        assert output.endswith("stopped in the middle of a computation\n")
+
+    def ask_in_vain(self, address: str) -> None:
+        with pytest.raises(OSError):
+            urllib.request.urlopen(address, b"a_number=0&b_number=1&ticket=mine")

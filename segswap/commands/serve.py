@@ -2,7 +2,8 @@
 
 Two pictures are chosen, and the page shows what they share; with --folder a detail, drawn as a box on a picture, is
 searched in the pictures of that folder. The page is for this machine alone unless --host says otherwise, fetches
-nothing from elsewhere, and what is put on it is kept nowhere.
+nothing from elsewhere, and what is put on it is kept nowhere. To use it from another machine, leave --host out, run
+there `ssh -L 8000:localhost:8000` with this machine's name, and open http://localhost:8000.
 """
 
 from __future__ import annotations
@@ -22,13 +23,12 @@ from segswap.search.search import SearchSettings
 from segswap.server.app import create_app
 from segswap.server.folder import leads_outside
 from segswap.server.guard import is_loopback
-from segswap.server.listening import listen, make_server, url
+from segswap.server.listening import listen, make_server, serve, url
 
 EXAMPLES = """\
 segswap serve --checkpoint results/demo/checkpoints/stage2.pt
 segswap serve --checkpoint results/demo/checkpoints/stage2.pt --side 240 --folder paintings
 segswap serve --checkpoint results/demo/checkpoints/stage2.pt --folder paintings --port 0
-ssh -L 8000:localhost:8000 server     # a server elsewhere: then open http://localhost:8000 here
 """
 
 _NO_PASSWORD = (
@@ -116,4 +116,4 @@ def _serve(args: argparse.Namespace, settings: SearchSettings, listening: socket
     )
     print("open this page in a browser; Ctrl-C ends it:", flush=True)
     print(url(listening), flush=True)
-    make_server(app, listening).run()
+    serve(make_server(app, listening))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
+import os
 import socket
 
 from flask import Flask
@@ -52,11 +54,12 @@ def url(listening: socket.socket) -> str:
 
 
 def make_server(app: Flask, listening: socket.socket) -> BaseWSGIServer:
-    """Return the server of an application on a socket; its ``run`` answers requests until Ctrl-C.
+    """Return the server of an application on a socket; see ``serve``.
 
     Whole requests and answers stay in memory: nothing that people send is written to disk.
     """
-    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # pictures that wait a moment are no news
+    # That pictures wait a moment, or a computation is at work when the server ends, is no news.
+    logging.getLogger("waitress").setLevel(logging.ERROR)
     # Of requests that are somewhat too large the application itself says so, with words.
     room = 2 * app.config["MAX_CONTENT_LENGTH"]
     return create_server(
@@ -68,3 +71,16 @@ def make_server(app: Flask, listening: socket.socket) -> BaseWSGIServer:
         outbuf_overflow=1 << 30,
         ident=None,
     )
+
+
+def serve(server: BaseWSGIServer) -> None:
+    """Answer requests until Ctrl-C, and then let what is being computed come to its end for up to five seconds.
+
+    After that the process ends here, with status 130: there is nothing to save, and threads that compute in the middle
+    of an ordinary end make it a crash.
+    """
+    with contextlib.suppress(KeyboardInterrupt):  # a second one, of someone who does not want to wait
+        server.run()
+    if server.task_dispatcher.threads:
+        print("stopped in the middle of a computation", flush=True)
+        os._exit(130)
