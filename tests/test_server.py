@@ -172,7 +172,7 @@ class TestSearch:
             client.get("/image/0"),
         ):
             assert answer.status_code == 404 and "start the server with --folder" in answer.json["error"]
-        assert "segswap serve --folder" in client.get("/").text
+        assert "--folder my-pictures" in client.get("/").text
 
 
 class TestUploads:

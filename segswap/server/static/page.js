@@ -82,9 +82,10 @@ function showMatch(answer, pictures, result) {
   const turned = [mirrored && "mirrored", rotation && `turned by ${rotation}° counter-clockwise`].filter(Boolean).join(" and ");
   result.append(
     make("p", { className: "verdict", textContent: nothing ? "They share nothing that stands out." : `They share ${percent(shares[0])} of the first and ${percent(shares[1])} of the second picture.` }),
-    make("p", { className: "facts", textContent: `Score ${significant(answer.score)}, a sum over the shared cells${turned ? `; the second picture matched best ${turned}` : ""}.` }),
+    make("p", { className: "facts", textContent: nothing
+      ? `Score ${significant(answer.score)}. The darker a part of the pictures below, the less alike. A small detail is better searched for, with a box around it.`
+      : `Score ${significant(answer.score)}, a sum over the shared cells${turned ? `; the second picture matched best ${turned}` : ""}.` }),
   );
-  if (nothing) result.lastChild.append(" The picture below is darker the less a part is alike. A small detail is better searched for, with a box around it.");
   showStage(result, pictures.map((picture, n) => ({ ...picture, mask: answer.masks[n] })), answer.lines);
   if (answer.alignment.views) showOver(answer.alignment.views, pictures.map(({ name }) => name), result);
 }
@@ -125,7 +126,7 @@ function showHits(answer, query, result, compare) {
   const known = answer.threshold !== null;
   const verdict = !known ? `${count(answer.hits.length, "picture")}, the most alike first`
     : above.length ? `Found in ${count(above.length, "picture")}` : "Found in no picture";
-  const rate = `about ${count(Math.round(1000 * answer.false_positives) / 10, "picture")} in 100 without the detail would score above it`;
+  const rate = `of 100 pictures without the detail at most about ${Math.round(1000 * answer.false_positives) / 10} would score above it`;
   const facts = known ? `Threshold ${significant(answer.threshold)}: ${rate}.` : `${answer.remark[0].toUpperCase()}${answer.remark.slice(1)}.`;
   const list = make("div", { className: "found" }), detail = make("div", { className: "detail", tabIndex: -1, hidden: true });
   const open = (hit, card) => {
