@@ -30,9 +30,10 @@ Where else is what lies in this box?
   segswap search --query picture.jpg --box 120,80,340,310 --folder pictures -o out --checkpoint model.pt
 Which pictures of a database show the places of the queries?
   segswap search --queries queries --database database -o out --checkpoint model.pt --shortlist 50
-With the model of the demo world:
-  segswap search --query resources/demo/tokyo247/query/00000.0.jpg --folder resources/demo/brueghel/images -o out \\
-      --checkpoint results/demo/checkpoints/stage2.pt --side 240
+A detail of the paintings of the demo world:
+  segswap search --query "resources/demo/brueghel/images/A Woodland Road (Antwerp, no. 3.1).jpg" --box 14,25,96,74 \\
+      --folder resources/demo/brueghel/images -o out --checkpoint results/demo/checkpoints/stage2.pt --side 240 \\
+      --false-positives 0.05
 """
 
 _TOP = {True: 20, False: 5}
@@ -122,7 +123,9 @@ def execute(args: argparse.Namespace) -> None:
         "folder": f"{args.folder} ({len(index)} pictures)",
         "model": str(args.checkpoint),
         "side": f"{side} pixels",
-        "matched": "all pictures" if not settings.shortlist else f"the {settings.shortlist} most alike pictures",
+        "matched": "all pictures"
+        if not 0 < settings.shortlist < len(index)
+        else f"the {settings.shortlist} most alike pictures",
         "compared with": f"pictures of {args.negatives}"
         if negatives
         else "a sample of the folder itself: those that hold the query make the threshold stricter",
@@ -135,4 +138,6 @@ def execute(args: argparse.Namespace) -> None:
     if several:
         results = progress(results, "queries", total=len(list_images(args.queries)))
     found = write_search(results, index, args.output, top, facts)
+    if not found.queries:
+        raise InputError(f"--queries {args.queries}: none of its pictures opens; put readable ones there")
     print(f"{found.words()}: {args.output / 'index.html'}", flush=True)

@@ -23,8 +23,8 @@ from segswap.report.svg import embedded, lines, mask_tint, svg, used
 from segswap.search.index import Index
 from segswap.search.search import Hit, Result
 
-COLUMNS = ("query", "rank", "image", "score", "p_value", "above_threshold", "x1", "y1", "x2", "y2", "similarity")
-"""Of ``results.csv``; a box is four columns, in pixels of the image."""
+COLUMNS = ("query", "rank", "image", "score", "p_value", "above_threshold", "box", "similarity")
+"""Of ``results.csv``; a box is x1,y1,x2,y2 in pixels of the image, as ``segswap search --box`` takes it."""
 
 SHOWN_QUERIES = 50
 """Queries on a page; the tables have all."""
@@ -107,8 +107,8 @@ def write_search(
             told.append(_as_values(result, top))
             if number < SHOWN_QUERIES:
                 sections.append(_section(page, number, result, top))
-    left_out = {"left out": index.left_out} if index.left_out else {}
-    write_json(output / "results.json", {"folder": str(index.folder), **left_out, "about": facts, "queries": told})
+    about = {"folder": str(index.folder), "left_out": index.left_out, "about": facts}
+    write_json(output / "results.json", {**about, "queries": told})
     write_text(output / "index.html", _document(page, sections, told, facts))
     remarks = tuple(query["remark"] for query in told if query["remark"])
     return Summary(len(told), remarks, sum(counts), sum(count > 0 for count in counts))
@@ -116,8 +116,8 @@ def write_search(
 
 def _row(query: str, rank: int, hit: Hit) -> list[Any]:
     p_value, above = ("" if value is None else value for value in (hit.p_value, hit.above))
-    box = [f"{value:.1f}" for value in hit.box]
-    return [query, rank, hit.image, hit.score, p_value, str(above).lower(), *box, f"{hit.similarity:.6f}"]
+    box = ",".join(f"{value:.1f}" for value in hit.box)
+    return [query, rank, hit.image, hit.score, p_value, str(above).lower(), box, f"{hit.similarity:.6f}"]
 
 
 def _as_values(result: Result, top: int) -> dict[str, Any]:
@@ -220,7 +220,8 @@ def _section(page: _Page, number: int, result: Result, top: int) -> str:
 def _verdict(result: Result) -> str:
     """Return what the scores of a query say, in words."""
     count = sum(bool(hit.above) for hit in result.hits)
-    words = [f"{len(result.hits)} pictures were matched."]
+    matched = len(result.hits)
+    words = [f"{matched} picture{'s were' if matched != 1 else ' was'} matched."]
     if result.remark:
         words.append(f"{result.remark[:1].upper()}{result.remark[1:]}.")
     else:
