@@ -181,6 +181,7 @@ def test_a_detail_in_a_box_is_found_and_leads_to_its_match(visit):
     assert cards.first.locator(".contour").count() == cards.first.locator(".box").count() == 1
     cards.first.click()
     detail = page.locator("#search .detail")
+    detail.locator(".line").first.wait_for()
     assert detail.locator(".line").count() == 16 and not cards.first.is_visible()
     page.get_by_role("button", name="All results").click()
     assert cards.first.is_visible() and page.evaluate("document.activeElement.className") == "card"
