@@ -39,7 +39,7 @@ function connect(section, asked, computed) {
       result.replaceChildren();
       result.hidden = false;
       computed(answer, context, result);
-      status.textContent = `Done in ${answer.seconds} s.`;
+      status.textContent = `Done in ${Math.max(answer.seconds, 0.1)} s.`;
       result.focus({ preventScroll: true });
       result.scrollIntoView({ block: "start", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
     } catch (error) {
