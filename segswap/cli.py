@@ -13,6 +13,7 @@ COMMANDS = {
     "match": "match two pictures",
     "search": "find where in a folder a detail, or a picture, occurs again",
     "discover": "find what the images of a folder share",
+    "serve": "compare and search pictures on a page in the browser, served by this machine",
     "pair": "render one pair of a configured set: pictures, labels, recipe",
     "pairs": "check a pair set (verify)",
     "export": "write a checkpoint in another form: the published one, or ONNX",

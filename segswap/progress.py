@@ -2,14 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from tqdm import tqdm
 
 T = TypeVar("T")
 LOG_SECONDS = 30.0
+
+Listener = Callable[[str, int, int | None], None]
+"""Is told what is done, the items done, and how many there are; None where that is not known."""
+
+_LISTENER: ContextVar[Listener | None] = ContextVar("listener", default=None)
+
+
+@contextlib.contextmanager
+def heard_by(listener: Listener) -> Iterator[None]:
+    """Tell a listener, too, how far the loops are that begin in this block, in this thread."""
+    token = _LISTENER.set(listener)
+    try:
+        yield
+    finally:
+        _LISTENER.reset(token)
+
+
+class _Bar(tqdm):
+    """A bar that tells a listener of each item."""
+
+    def __iter__(self) -> Iterator[Any]:
+        listener = _LISTENER.get()
+        for done, item in enumerate(super().__iter__(), start=self.initial):
+            if listener:
+                listener(self.desc, done, self.total)
+            yield item
 
 
 def progress(items: Iterable[T] | None, what: str, total: int | None = None, initial: int = 0, **shown: Any) -> tqdm:
@@ -19,7 +47,7 @@ def progress(items: Iterable[T] | None, what: str, total: int | None = None, ini
     ``tqdm``: units, for example.
     """
     terminal = sys.stderr.isatty()
-    return tqdm(
+    return _Bar(
         items,
         desc=what,
         total=total,

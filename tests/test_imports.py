@@ -24,6 +24,7 @@ LAYERS = (
     ("training", "discovery", "search"),
     ("benchmarks",),
     ("report",),
+    ("server",),
     ("commands",),
     ("cli",),
 )

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from html import escape
 from typing import Any
 
-_CSS = """
+CSS = """
 :root { color-scheme: light dark; --ink: #1f2937; --soft: #5b6472; --line: #e5e7eb; --back: #ffffff; --card: #f9fafb;
   --accent: #c2410c; --ours: #fff7ed; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e5e7eb; --soft: #a3abb8; --line: #374151; --back: #111827;
@@ -46,11 +46,12 @@ kbd { font: .85em ui-monospace, Menlo, Consolas, monospace; border: 1px solid va
   padding: 0 .3rem; background: var(--card); }
 @media (max-width: 40rem) { dl { grid-template-columns: 1fr; } dd { margin-bottom: .4rem; } }
 """
+"""The rules of every page: colours, light and dark, fonts, tables."""
 
 
 def style_sheet() -> str:
     """Return the style element that every page and table file carries."""
-    return f"<style>{_CSS}</style>"
+    return f"<style>{CSS}</style>"
 
 
 def html_document(title: str, body: str, css: str = "") -> str:

@@ -39,6 +39,17 @@ def used(identity: str, x: float = 0) -> str:
     return f'<use href="#{escape(identity)}" x="{x:g}"/>'
 
 
+def mask_contours(mask: np.ndarray, width: int, height: int) -> list[np.ndarray]:
+    """Return the contours at 0.5 of a mask, float (h, w) in [0, 1], over a picture of that size.
+
+    Returns:
+        float (n, 2) each: x and y of the corners, in pixels of the picture.
+    """
+    fine = resize(np.asarray(mask, np.float32), (width * _DRAWN, height * _DRAWN)) > 0.5
+    contours, _ = cv2.findContours(fine.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    return [(cv2.approxPolyDP(contour, 1, closed=True)[:, 0] + 0.5) / _DRAWN for contour in contours]
+
+
 def mask_tint(mask: np.ndarray, width: int, height: int, opacity: float = 0.5) -> str:
     """Return a mask, float (h, w) in [0, 1], as a tint with its contour at 0.5, over a picture of that size."""
     soft = np.clip(mask, 0, 1)
@@ -46,11 +57,8 @@ def mask_tint(mask: np.ndarray, width: int, height: int, opacity: float = 0.5) -
     rgba[..., :3] = CYAN[::-1]
     rgba[..., 3] = np.rint(soft * opacity * 255)
     uri = data_uri(cv2.imencode(".png", rgba)[1].tobytes(), "image/png")
-    fine = resize(np.asarray(soft, np.float32), (width * _DRAWN, height * _DRAWN)) > 0.5
-    contours, _ = cv2.findContours(fine.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     path = "".join(
-        "M" + "L".join(f"{(x + 0.5) / _DRAWN:.4g} {(y + 0.5) / _DRAWN:.4g}" for x, y in corners[:, 0]) + "Z"
-        for corners in (cv2.approxPolyDP(contour, 1, closed=True) for contour in contours)
+        "M" + "L".join(f"{x:.4g} {y:.4g}" for x, y in corners) + "Z" for corners in mask_contours(soft, width, height)
     )
     return (
         f'<image href="{uri}" width="{width}" height="{height}" preserveAspectRatio="none"/>'

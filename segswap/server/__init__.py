@@ -1,0 +1,1 @@
+"""The page that ``segswap serve`` shows: pictures compared and a folder searched in the browser, on this machine."""
