@@ -29,6 +29,7 @@ from segswap.matching.features import FeatureStore, extract_features
 from segswap.models.checkpoint import load_checkpoint
 from segswap.models.segswap import SegSwap
 from segswap.report.clusters import write_clusters_page
+from segswap.weights import tensors_sha256
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -99,7 +100,8 @@ def predictions_of(
     key = content_key(
         {
             "images": [(name, sha256(collection.folder / name)) for name in collection.images],
-            "checkpoint": sha256(args.checkpoint),
+            # Of the weights, not of a file: the model may come from a folder or from the Hugging Face hub.
+            "model": tensors_sha256(model.state_dict()),
             "settings": [args.size, args.candidates, args.windows, vars(settings)],
         }
     )
