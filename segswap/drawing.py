@@ -172,12 +172,25 @@ def draw_correspondences(
         RGB uint8 (H, W_a + gap + W_b, 3). A line starts at (x * W_a, y * H) and ends at
         (W_a + gap + x' * W_b, y' * H).
     """
+    return draw_lines(a, b, correspondence_lines(cells, corr, colours), gap)
+
+
+def draw_lines(
+    a: np.ndarray, b: np.ndarray, lines: Sequence[tuple[np.ndarray, np.ndarray, Colour]], gap: int = 8
+) -> np.ndarray:
+    """Put two pictures of one height side by side and draw lines between them, as ``draw_correspondences`` does.
+
+    Args:
+        a, b: RGB uint8 (H, W_a, 3) and (H, W_b, 3).
+        lines: of ``correspondence_lines`` or ``coloured_lines``.
+        gap: pixels between the pictures.
+    """
     if a.shape[0] != b.shape[0]:
         raise ValueError(f"pictures of {a.shape[0]} and {b.shape[0]} rows side by side: expected one height")
     joined = contact_sheet([[a, b]], gap=gap, margin=0)
     height, width_a, width_b = a.shape[0], a.shape[1], b.shape[1]
     radius = max(3, round(height / 50))
-    for start, end, colour in correspondence_lines(cells, corr, colours):
+    for start, end, colour in lines:
         _line(joined, start * (width_a, height), end * (width_b, height) + (width_a + gap, 0), colour, radius)
     return joined
 

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import io
 import os
+import warnings
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image, ImageOps
 
 from segswap.errors import InputError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+
+MAX_PIXELS = 400_000_000
+"""Of a picture that is read: 1.2 GB of memory. Few bytes can claim to be more pixels than any memory holds."""
+
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
+
+# What is read is decided here; Pillow on its own warns from 89 million pixels on and refuses twice that.
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+
+# What a decoder says of a damaged picture is an exception here; on standard error it would be said twice.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class UnreadableImage(InputError):
@@ -18,19 +33,19 @@ class UnreadableImage(InputError):
 
 
 def read_image(path: str | os.PathLike) -> np.ndarray:
-    """Read a picture as RGB, uint8 (H, W, 3); grey is repeated, alpha dropped, EXIF rotation applied.
+    """Read a picture file as RGB, uint8 (H, W, 3); see ``decode_image``.
 
     Raises:
         UnreadableImage: when the file is missing, empty or not decodable as a picture.
     """
     try:
-        data = np.fromfile(path, np.uint8)
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        data = Path(path).read_bytes()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
         raise UnreadableImage(f"{path}: cannot be opened ({error.strerror}); expected a picture") from None
     try:
-        return decode_image(data.tobytes())
+        return decode_image(data)
     except UnreadableImage as error:
-        raise UnreadableImage(f"{path}: {error}; restore or remove the file") from None
+        raise UnreadableImage(f"{path}: {error}; replace or remove the file") from None
 
 
 def list_images(folder: str | os.PathLike) -> list[Path]:
@@ -74,13 +89,56 @@ def encode_jpeg(image: np.ndarray, quality: int = 95) -> bytes:
 def decode_image(data: bytes) -> np.ndarray:
     """Decode a picture file's bytes to RGB uint8 (H, W, 3).
 
+    As it is looked at: turned as its EXIF data say, what is transparent on white, of an animation the first frame.
+    Grey is repeated; 16 bits are scaled to 8.
+
     Raises:
-        UnreadableImage: when the bytes are not a whole picture.
+        UnreadableImage: when the bytes are not a whole picture, or one of more than ``MAX_PIXELS``.
     """
+    try:
+        header = Image.open(io.BytesIO(data))
+    except Image.DecompressionBombError:
+        raise UnreadableImage(_too_large(f"more than {2 * MAX_PIXELS:,}")) from None
+    except Exception:  # of bytes that are none of its formats Pillow may trip over anything
+        return _decode_plain(data, _unknown(data))
+    with header:
+        width, height = header.size
+        if width * height > MAX_PIXELS:
+            raise UnreadableImage(_too_large(f"{width:,} x {height:,}"))
+        what = f"a {header.format} picture of {width} x {height} pixels, damaged, cut off or of a rare kind"
+        # Of 16-bit grey, which Pillow does not scale, no more than one shade can be transparent.
+        transparent = header.has_transparency_data and not header.mode.startswith("I")
+        return _decode_transparent(header, what) if transparent else _decode_plain(data, what)
+
+
+def _too_large(pixels: str) -> str:
+    return f"a picture of {pixels} pixels; at most {MAX_PIXELS:,} are read"
+
+
+def _unknown(data: bytes) -> str:
+    """Return what bytes may be that are no picture of a known format."""
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS:
+        return "a HEIC picture: these are not read, save it as JPEG or PNG"
+    return "of no known format" if data else "the file is empty"
+
+
+def _decode_plain(data: bytes, what: str) -> np.ndarray:
+    """Decode a picture without transparency; ``what`` it is, for the message."""
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
     except cv2.error as error:
-        raise UnreadableImage(f"{len(data)} bytes that do not decode as a picture ({error.err})") from None
+        what, image = f"{what}: {error.err}", None
     if image is None:
-        raise UnreadableImage(f"{len(data)} bytes that do not decode as a picture")
+        raise UnreadableImage(f"{len(data):,} bytes that do not decode as a picture ({what})")
     return image
+
+
+def _decode_transparent(header: Image.Image, what: str) -> np.ndarray:
+    """Decode a picture with transparency, on white: the colours of what is transparent were never meant to be seen."""
+    try:
+        picture = ImageOps.exif_transpose(header).convert("RGBA")
+    except Exception as error:  # Pillow's decoders raise whatever they trip over
+        raise UnreadableImage(f"bytes that do not decode as a picture ({what}: {error})") from None
+    on_white = Image.new("RGB", picture.size, "white")
+    on_white.paste(picture, mask=picture)
+    return np.array(on_white)
