@@ -11,6 +11,7 @@ from segswap.program import run
 
 COMMANDS = {
     "match": "match two pictures",
+    "search": "find where in a folder a detail, or a picture, occurs again",
     "discover": "find what the images of a folder share",
     "pair": "render one pair of a configured set: pictures, labels, recipe",
     "pairs": "check a pair set (verify)",

@@ -17,8 +17,6 @@ from segswap.benchmarks.brueghel import (
     by_category,
     image_loaders,
     load,
-    query_cells,
-    query_crop,
     query_loaders,
     query_names,
     query_results,
@@ -33,6 +31,7 @@ from segswap.benchmarks.metrics import mean_over_categories
 from segswap.benchmarks.validation import BrueghelFiles, and_on_brueghel
 from segswap.errors import InputError
 from segswap.images import encode_jpeg, read_image
+from segswap.matching.crops import query_cells, query_crop
 from segswap.matching.features import FeatureStore, extract_features
 from segswap.models.backbone import Backbone, BackboneSettings
 from segswap.models.segswap import SegSwap

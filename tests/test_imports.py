@@ -21,7 +21,7 @@ LAYERS = (
     ("allocation", "config", "sharing", "drawing", "download", "unpack", "weights"),
     ("pairs", "models"),
     ("matching", "demo_world"),
-    ("training", "discovery"),
+    ("training", "discovery", "search"),
     ("benchmarks",),
     ("report",),
     ("commands",),

@@ -19,10 +19,8 @@ import pyarrow as pa
 from segswap.benchmarks.metrics import average_precision, detection_average_precision, mean_over_categories
 from segswap.errors import InputError
 from segswap.files import read_json
-from segswap.geometry import STRIDE
-from segswap.images import list_images, read_image, resize
-
-Box = tuple[float, float, float, float]
+from segswap.images import list_images, read_image
+from segswap.matching.crops import Box, QueryCrop, box_inside, cut_query, query_crop
 
 BOX_MAKERS = {"direct": "detection_map", "cosine": "detection_map_cosine"}
 """How boxes are found (columns ``<maker>_box`` of the predictions), and what their mean precision is called."""
@@ -121,43 +119,6 @@ def _check_names(folder: Path, names: Sequence[str], labels: str | os.PathLike, 
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class QueryCrop:
-    """How a query is cut out: the size the whole image is resized to, the crop in it, the box in the crop."""
-
-    resized: tuple[int, int]
-    crop: tuple[int, int, int, int]
-    box: tuple[int, int, int, int]
-
-
-def query_crop(size: tuple[int, int], box: Box, settings: BrueghelSettings) -> QueryCrop:
-    """Return the preprocessing of a query.
-
-    The image is resized so that the box's longer side is ``query_size`` (both sides of the box rounded to
-    multiples of 16, at least 16) but no side of the image is below ``image_size``; the crop of ``image_size``
-    has the box in its centre and is moved inside the image where it would leave it.
-
-    Args:
-        size: (width, height) of the image.
-        box: of the query, in its pixels.
-        settings: under ``protocol: published`` a box of odd side gives a crop one pixel short.
-    """
-    sides = np.array([box[2] - box[0], box[3] - box[1]])
-    wanted = np.maximum(np.round(sides * settings.query_size / sides.max() / STRIDE), 1) * STRIDE
-    resized = np.maximum(np.round(np.array(size) * wanted / sides), settings.image_size).astype(int)
-    scale = resized / np.array(size)
-    low, high = (np.round(np.array(corner) * scale).astype(int) for corner in (box[:2], box[2:]))
-    high = np.maximum(high, low + 1)
-    side = np.full(2, settings.image_size)
-    margin = np.maximum((side - (high - low)) // 2, 0)
-    start = low - margin
-    if settings.protocol == "published":
-        side = high - low + 2 * margin
-    start = np.clip(start, 0, resized - side)
-    crop = (*start.tolist(), *(start + side).tolist())
-    return QueryCrop(tuple(resized.tolist()), crop, (*(low - start).tolist(), *(high - start).tolist()))
-
-
 def plan_query(dataset: Brueghel, query: Query, size: tuple[int, int], settings: BrueghelSettings) -> QueryCrop:
     """Return the preprocessing of a query whose image has ``size`` = (width, height).
 
@@ -166,10 +127,8 @@ def plan_query(dataset: Brueghel, query: Query, size: tuple[int, int], settings:
     Raises:
         InputError: when more than half of the box lies beyond the image.
     """
-    x1, y1, x2, y2 = query.box
-    box = (max(0.0, x1), max(0.0, y1), min(float(size[0]), x2), min(float(size[1]), y2))
-    inside = max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
-    if inside < 0.5 * (x2 - x1) * (y2 - y1):
+    box = box_inside(query.box, size)
+    if box is None:
         raise InputError(
             f"{dataset.folder / query.image}: {size[0]} x {size[1]} pixels, but the box {list(query.box)} of a query "
             f"of {query.category!r} lies beyond it; labels and pictures are not of one edition"
@@ -177,28 +136,11 @@ def plan_query(dataset: Brueghel, query: Query, size: tuple[int, int], settings:
     return query_crop(size, box, settings)
 
 
-def query_cells(box: Sequence[float], cells: int) -> tuple[int, int, int, int]:
-    """Return the cells [x1, x2) x [y1, y2) of a box in a crop, enlarged by one cell on each side."""
-    low = [max(0, round(v / STRIDE - 1)) for v in box[:2]]
-    high = [min(cells, round(v / STRIDE + 1)) for v in box[2:]]
-    return low[0], low[1], high[0], high[1]
-
-
 def read_query(dataset: Brueghel, query: Query, settings: BrueghelSettings) -> np.ndarray:
     """Return a query's crop, RGB uint8 of side ``image_size``."""
     image = read_image(dataset.folder / query.image)
     plan = plan_query(dataset, query, (image.shape[1], image.shape[0]), settings)
-    # Only the crop is resized: resizing the whole image would cost gigabytes for a small box.
-    x1, y1, x2, y2 = plan.crop
-    scale = plan.resized[0] / image.shape[1], plan.resized[1] / image.shape[0]
-    left, top = int(x1 / scale[0]), int(y1 / scale[1])
-    right = min(image.shape[1], int(np.ceil(x2 / scale[0])) + 1)
-    bottom = min(image.shape[0], int(np.ceil(y2 / scale[1])) + 1)
-    part = image[top:bottom, left:right]
-    part = resize(part, (max(1, round(part.shape[1] * scale[0])), max(1, round(part.shape[0] * scale[1]))))
-    offset_x, offset_y = round(x1 - left * scale[0]), round(y1 - top * scale[1])
-    crop = part[offset_y : offset_y + y2 - y1, offset_x : offset_x + x2 - x1]
-    return resize(crop, (settings.image_size, settings.image_size))
+    return cut_query(image, plan, settings.image_size)
 
 
 def query_names(dataset: Brueghel) -> list[str]:

@@ -12,14 +12,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from segswap.benchmarks.brueghel import Box, Brueghel, BrueghelSettings, Query, plan_query, query_cells
+from segswap.benchmarks.brueghel import Brueghel, BrueghelSettings, Query, plan_query
 from segswap.geometry import STRIDE
 from segswap.images import read_image, resize
+from segswap.matching.crops import Box, box_cells, query_cells, scaled_box
+from segswap.matching.details import direct_box, query_weights, target_masks
 from segswap.matching.features import FeatureStore, images_to_tensor
-from segswap.matching.score import joint_mask, score_pairs, self_match_mask
+from segswap.matching.score import joint_mask, score_pairs
 from segswap.models.backbone import Backbone
 from segswap.progress import progress
-from segswap.sampling import cell_centres, sample
 
 _SCHEMA = pa.schema(
     [
@@ -59,7 +60,7 @@ def predict(
     cells = settings.image_size // STRIDE
     features = queries.read(range(len(queries))).to(device)
     boxes = [_box_in_crop(dataset, query, settings) for query in dataset.queries]
-    weight = _weights(features, boxes, matcher, cells, batch)
+    weight = query_weights(features, [query_cells(box, cells) for box in boxes], matcher, batch)
     kernels = _kernels(features, boxes)
     rows: list[dict] = []
     for place in progress(range(len(dataset.images)) if part is None else part, "Brueghel images"):
@@ -71,7 +72,7 @@ def predict(
         cosines = [_cosine_maps(kernels, pyramid) for pyramid in _pyramid(image, backbone, settings, device)]
         for chunk, maps_x, maps_y, scores in _scored(matcher, features, weight, target, asked, settings, batch):
             joint = joint_mask(maps_x, maps_y, weight[chunk])
-            target_mask = sample(joint, maps_y[:, :2]) * maps_y[:, 2:]
+            target_mask = target_masks(maps_y, joint)
             for n, query in enumerate(chunk):
                 cosine, cosine_box = _best_cosine_box([c[query] for c in cosines], target_mask[n, 0], kernels[query])
                 rows.append(
@@ -79,8 +80,8 @@ def predict(
                         "query": query,
                         "image": name,
                         "score": float(scores[n]),
-                        "direct_box": _scaled(_direct_box(maps_x[n], joint[n, 0], boxes[query], cells), size),
-                        "cosine_box": _scaled(cosine_box, size),
+                        "direct_box": scaled_box(direct_box(maps_x[n], joint[n, 0], boxes[query]), size),
+                        "cosine_box": scaled_box(cosine_box, size),
                         "cosine": cosine,
                     }
                 )
@@ -109,7 +110,8 @@ def score_retrieval(
     part = dataclasses.replace(dataset, queries=tuple(dataset.queries[n] for n in queries))
     features = query_store.read(queries).to(device)
     boxes = [_box_in_crop(dataset, query, settings) for query in part.queries]
-    weight = _weights(features, boxes, matcher, settings.image_size // STRIDE, batch)
+    cells = settings.image_size // STRIDE
+    weight = query_weights(features, [query_cells(box, cells) for box in boxes], matcher, batch)
     rows: list[dict] = []
     for place, name in enumerate(dataset.images):
         target = database.read([place]).to(device)
@@ -141,34 +143,16 @@ def _scored(
         yield chunk, maps_x, maps_y, score_pairs(maps_x, maps_y, x, y, weight[chunk], settings.protocol)
 
 
-def _weights(
-    features: torch.Tensor, boxes: Sequence[Sequence[int]], matcher: nn.Module, cells: int, batch: int
-) -> torch.Tensor:
-    """Return how much each cell of a query counts, (Q, 1, cells, cells): its box, where it matches itself."""
-    weight = torch.stack([_box_mask(query_cells(box, cells), cells) for box in boxes]).to(features.device)
-    for start in range(0, len(features), batch):
-        some = slice(start, start + batch)
-        weight[some] = self_match_mask(matcher(features[some], features[some]), weight[some])
-    return weight
-
-
 def _box_in_crop(dataset: Brueghel, query: Query, settings: BrueghelSettings) -> tuple[int, int, int, int]:
     height, width = read_image(dataset.folder / query.image).shape[:2]
     return plan_query(dataset, query, (width, height), settings).box
-
-
-def _box_mask(box: tuple[int, int, int, int], cells: int) -> torch.Tensor:
-    mask = torch.zeros(1, cells, cells)
-    mask[:, box[1] : box[3], box[0] : box[2]] = 1
-    return mask
 
 
 def _kernels(features: torch.Tensor, boxes: Sequence[Sequence[int]]) -> list[torch.Tensor]:
     """Return the features (C, h, w) inside each query's box, at least one cell."""
     kernels = []
     for feature, box in zip(features, boxes, strict=True):
-        x1, y1 = (int(v // STRIDE) for v in box[:2])
-        x2, y2 = max(x1 + 1, round(box[2] / STRIDE)), max(y1 + 1, round(box[3] / STRIDE))
+        x1, y1, x2, y2 = box_cells(box)
         kernels.append(feature[:, y1:y2, x1:x2])
     return kernels
 
@@ -222,30 +206,3 @@ def _best_cosine_box(
             row, column = divmod(int(place), found.shape[1])
             best = (float(value), (column / columns, row / rows, (column + w) / columns, (row + h) / rows))
     return best
-
-
-def _direct_box(maps: torch.Tensor, joint: torch.Tensor, box: Sequence[int], cells: int) -> Box:
-    """Return the box, normalised, that the correspondences of the query's cells give.
-
-    Scale and shift that carry the cells to their targets are fitted by least squares, weighted with the
-    joint mask, and applied to the query's box.
-    """
-    weight = joint.flatten().double()
-    total = weight.sum()
-    if total < 1e-6:
-        return 0.0, 0.0, 0.0, 0.0
-    own = cell_centres(*joint.shape, joint.device).flatten(1).double()
-    target = maps[:2].flatten(1).double()
-    own_mean, target_mean = (own * weight).sum(1) / total, (target * weight).sum(1) / total
-    own, target = own - own_mean[:, None], target - target_mean[:, None]
-    spread = (weight * own.square().sum(0)).sum()
-    scale = float((weight * (own * target).sum(0)).sum() / spread) if spread > 1e-9 else 1.0
-    scale = min(max(scale, 0.25), 4.0)
-    side = cells * STRIDE
-    corners = torch.tensor(box, dtype=torch.float64, device=joint.device).view(2, 2) / side
-    low, high = ((corner - own_mean) * scale + target_mean for corner in corners)
-    return (*low.clamp(0, 1).tolist(), *high.clamp(0, 1).tolist())
-
-
-def _scaled(box: Box, size: tuple[int, int]) -> list[float]:
-    return [box[0] * size[0], box[1] * size[1], box[2] * size[0], box[3] * size[1]]

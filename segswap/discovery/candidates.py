@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from segswap.files import read_arrays, write_arrays
 from segswap.matching.features import FeatureStore
-from segswap.matching.pooling import pool
+from segswap.matching.pooling import pool, window_slices
 from segswap.progress import progress
 
 _SIMILARITIES_AT_ONCE = 1 << 25
@@ -25,16 +25,6 @@ _SIMILARITIES_AT_ONCE = 1 << 25
 def all_pairs(n_images: int) -> np.ndarray:
     """Return every pair of images, int64 (P, 2), the lower number first."""
     return np.array(list(itertools.combinations(range(n_images), 2)), np.int64).reshape(-1, 2)
-
-
-def window_slices(cells: int, windows: int) -> list[slice]:
-    """Return ``windows`` windows along a side of ``cells`` cells; each half covers the next, together they cover all.
-
-    Where there are fewer cells than that needs, windows repeat.
-    """
-    size = 2 * cells / (windows + 1)
-    starts = [min(round(n * size / 2), cells - 1) for n in range(windows)]
-    return [slice(start, max(round(start + size), start + 1)) for start in starts]
 
 
 def window_descriptors(store: FeatureStore, count: int, windows: int, batch: int = 64) -> torch.Tensor:

@@ -11,7 +11,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import torch
 from segswap.errors import InputError
 from segswap.files import NOT_ARRAYS, claim, content_key, read_json, refuse_orphans, write_json
 from segswap.geometry import grid_shape
-from segswap.images import resize
+from segswap.images import UnreadableImage, resize
 from segswap.models.backbone import Backbone
 from segswap.progress import progress
 
@@ -57,7 +57,9 @@ def extract_features(
     size: tuple[int, int],
     store: str | os.PathLike,
     batch: int = 16,
-) -> None:
+    known: Mapping[str, np.ndarray] | None = None,
+    skip_unreadable: bool = False,
+) -> dict[str, str]:
     """Write the feature store of a list of images, one pass, each image squashed to ``size``.
 
     An extraction that was cut off goes on where it was: what is done lies beside the store, under a hidden name, until
@@ -70,9 +72,15 @@ def extract_features(
         size: (width, height) in pixels, multiples of 16.
         store: path of the ``.npy`` file; the header is written beside it, last.
         batch: images per forward pass.
+        known: features of some images, float16 (h, w, C) by name, which are copied instead of computed.
+        skip_unreadable: leave images out that do not open, instead of raising.
+
+    Returns:
+        why images were left out, by name.
 
     Raises:
-        InputError: when names repeat, an image does not open, or the disk has too little room.
+        InputError: when names repeat, an image does not open (with ``skip_unreadable``: none does), or the disk has
+            too little room.
     """
     store = Path(store)
     if len(set(names)) != len(names):
@@ -88,19 +96,41 @@ def extract_features(
         "preprocessing": PREPROCESSING,
         "backbone": backbone_key(backbone),
     }
+    known = known or {}
     with _Unfinished(store, shape, content_key([header, list(shape)])) as unfinished:
-        starts = range(unfinished.done, len(names), batch)
-        for start in progress(starts, f"features ({store.stem}, batches)"):
-            images = images_to_tensor([resize(load(), size) for load in loaders[start : start + batch]], device)
-            unfinished.add(backbone(images).permute(0, 2, 3, 1).half().cpu().numpy())
+        for start in progress(range(unfinished.done, len(names), batch), f"features ({store.stem}, batches)"):
+            some = slice(start, start + batch)
+            images, left_out = {}, {}
+            for name, load in zip(names[some], loaders[some], strict=True):
+                try:
+                    if name not in known:
+                        images[name] = resize(load(), size)
+                except UnreadableImage as error:
+                    if not skip_unreadable:
+                        raise
+                    left_out[name] = str(error)
+            rows = {name: known[name] for name in names[some] if name in known}
+            if images:
+                found = backbone(images_to_tensor(list(images.values()), device)).permute(0, 2, 3, 1)
+                rows |= dict(zip(images, found.half().cpu().numpy(), strict=True))
+            unfinished.add([rows[name] for name in names[some] if name in rows], left_out)
+        left_out = unfinished.left_out
+        if names and len(left_out) == len(names):
+            unfinished.done = 0  # the next attempt is to look again
+            raise InputError(f"{store}: not one of {len(names)} images opens; first: {next(iter(left_out.values()))}")
         refuse_orphans()
-    write_json(store.with_suffix(".json"), header)
+    write_json(store.with_suffix(".json"), {**header, "names": [name for name in names if name not in left_out]})
+    return left_out
 
 
 class _Unfinished:
     """A store that is being written: the array, how much of it is done, and the note of both that a later run reads.
 
     As a context it becomes the store at the end; after an error, or a kill, it stays for the next attempt.
+
+    Attributes:
+        done: images that have been looked at.
+        left_out: why some of them have no row, by name.
     """
 
     def __init__(self, store: Path, shape: tuple[int, ...], key: str) -> None:
@@ -111,7 +141,7 @@ class _Unfinished:
         self._claim = claim(self._lock_path, f"the features in {store}")
         needed = int(np.prod(shape)) * 2
         print(f"{store}: {shape[0]} images, {needed / 1e6:.1f} MB of features", flush=True)
-        self.done = self._done_before()
+        self.done, self.left_out = self._done_before()
         if self.done:
             print(f"{store}: going on after {self.done} images", flush=True)
             self._array = np.lib.format.open_memmap(self._array_path, mode="r+")
@@ -126,23 +156,26 @@ class _Unfinished:
             self._array = np.lib.format.open_memmap(self._array_path, mode="w+", dtype=np.float16, shape=shape)
         self._saved_at = time.monotonic()
 
-    def _done_before(self) -> int:
-        """Return how many images an earlier attempt at this very store has done."""
+    def _done_before(self) -> tuple[int, dict[str, str]]:
+        """Return how many images an earlier attempt at this very store has done, and those it left out."""
         if not (self._array_path.is_file() and self._note_path.is_file()):
-            return 0
+            return 0, {}
         note = read_json(self._note_path)
-        return note["done"] if note.get("key") == self._key else 0
+        return (note["done"], note.get("left_out", {})) if note.get("key") == self._key else (0, {})
 
-    def add(self, features: np.ndarray) -> None:
-        """Write the features of the next images, float16 (B, h, w, C)."""
-        self._array[self.done : self.done + len(features)] = features
-        self.done += len(features)
+    def add(self, features: Sequence[np.ndarray], left_out: dict[str, str]) -> None:
+        """Write the features of the next images, float16 (h, w, C) each, and note those that have none."""
+        start = self.done - len(self.left_out)
+        if features:
+            self._array[start : start + len(features)] = features
+        self.done += len(features) + len(left_out)
+        self.left_out |= left_out
         if time.monotonic() - self._saved_at > _SAVE_SECONDS:
             self._save()
 
     def _save(self) -> None:
         self._array.flush()
-        write_json(self._note_path, {"key": self._key, "done": self.done}, orphan=True)
+        write_json(self._note_path, {"key": self._key, "done": self.done, "left_out": self.left_out}, orphan=True)
         self._saved_at = time.monotonic()
 
     def _remove(self) -> None:
@@ -159,7 +192,10 @@ class _Unfinished:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self._array.flush()
+            shape = (len(self._array) - len(self.left_out), *self._array.shape[1:])
             del self._array
+            if self.left_out:
+                _shorten(self._array_path, shape)
             os.replace(self._array_path, self._store)
             self._remove()
         elif self.done:
@@ -167,6 +203,20 @@ class _Unfinished:
         else:
             self._remove()
         self._release()
+
+
+def _shorten(path: Path, shape: tuple[int, ...]) -> None:
+    """Cut the end off a float16 array file. Numpy pads headers, so that one of fewer rows has the same length."""
+    with open(path, "r+b") as file:
+        np.lib.format.read_magic(file)
+        np.lib.format.read_array_header_1_0(file)
+        start = file.tell()
+        file.seek(0)
+        header = {"descr": np.dtype(np.float16).str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        if file.tell() != start:
+            raise RuntimeError(f"{path}: header of {start} bytes, the new one has {file.tell()}")
+        file.truncate(start + int(np.prod(shape)) * 2)
 
 
 class FeatureStore:
@@ -227,6 +277,10 @@ class FeatureStore:
     def place(self, name: str) -> int:
         """Return the position of a named image."""
         return self._place[name]
+
+    def stored(self, place: int) -> np.ndarray:
+        """Return the features at a position as they lie on the disk, float16 (h, w, C), not yet read."""
+        return self._array[place]
 
     def read(self, places: Sequence[int] | np.ndarray) -> torch.Tensor:
         """Return the features at positions, float32 (n, C, h, w), channels last in memory, on the CPU."""

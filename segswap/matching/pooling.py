@@ -6,6 +6,16 @@ import torch
 from torch.nn import functional as F
 
 
+def window_slices(cells: int, windows: int) -> list[slice]:
+    """Return ``windows`` windows along a side of ``cells`` cells; each half covers the next, together they cover all.
+
+    Where there are fewer cells than that needs, windows repeat.
+    """
+    size = 2 * cells / (windows + 1)
+    starts = [min(round(n * size / 2), cells - 1) for n in range(windows)]
+    return [slice(start, max(round(start + size), start + 1)) for start in starts]
+
+
 def pool(features: torch.Tensor, pooling: str) -> torch.Tensor:
     """Pool features (B, C, h, w) to L2-normalised descriptors (B, C).
 

@@ -1,0 +1,138 @@
+"""Search a folder of pictures for a detail, or for a whole picture.
+
+Pictures with alike parts are matched with the query; each score is compared with those of pictures that do not hold
+it. In the output folder: ``index.html`` (the best ones, where in them the query lies, and which are above the
+threshold), ``results.csv`` (all that were matched) and ``results.json``. With --queries every picture of a folder is a
+query. Features of the folder are kept, and read again by the next search; only new or changed pictures are computed.
+
+Pictures without the query are those of --negatives; else a sample of the folder itself, of which the few that do hold
+it make the threshold stricter, never looser. At a rate of 0.01 it takes at least 99 of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+from segswap.device import pick_device
+from segswap.errors import InputError
+from segswap.images import UnreadableImage, list_images
+from segswap.models.checkpoint import load_checkpoint
+from segswap.progress import progress
+from segswap.report.search_page import write_search
+from segswap.search.index import open_index
+from segswap.search.query import Query, parse_box, read_query
+from segswap.search.search import SearchSettings, search_all
+
+EXAMPLES = """\
+Where else is what lies in this box?
+  segswap search --query picture.jpg --box 120,80,340,310 --folder pictures -o out --checkpoint model.pt
+Which pictures of a database show the places of the queries?
+  segswap search --queries queries --database database -o out --checkpoint model.pt --shortlist 50
+With the model of the demo world:
+  segswap search --query resources/demo/tokyo247/query/00000.0.jpg --folder resources/demo/brueghel/images -o out \\
+      --checkpoint results/demo/checkpoints/stage2.pt --side 240
+"""
+
+_TOP = {True: 20, False: 5}
+"""Hits shown of a single query, and of each of several."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    asked = parser.add_mutually_exclusive_group(required=True)
+    asked.add_argument("--query", type=Path, help="picture to search for, or for what lies in its --box")
+    asked.add_argument("--queries", type=Path, help="folder of pictures, each of them a query")
+    parser.add_argument("--box", metavar="X1,Y1,X2,Y2", help="the detail in the query, in pixels; default: all of it")
+    parser.add_argument(
+        "--folder", "--database", required=True, type=Path, help="pictures to search; subfolders are not looked into"
+    )
+    parser.add_argument("-o", "--output", required=True, type=Path, help="folder to write")
+    parser.add_argument(
+        "--checkpoint", required=True, help="trained model, for example results/demo/checkpoints/stage2.pt"
+    )
+    parser.add_argument(
+        "--side", type=int, help="in pixels that pictures are squashed to; default: of the model's training (demo: 240)"
+    )
+    parser.add_argument("--store", type=Path, help="folder that keeps the features; default: in the user's cache")
+    parser.add_argument(
+        "--shortlist", type=int, default=100, help="pictures that are matched, the most alike ones; 0: all"
+    )
+    parser.add_argument("--negatives", type=Path, help="folder of pictures that do not hold the query")
+    parser.add_argument(
+        "--negative-count", type=int, default=200, help="pictures without the query that scores are compared with"
+    )
+    parser.add_argument(
+        "--false-positives",
+        type=float,
+        default=0.01,
+        help="share of pictures without the query that may come out above the threshold",
+    )
+    parser.add_argument("--keep-self", action="store_true", help="keep the query's own picture among the results")
+    parser.add_argument("--top", type=int, help="results shown; default: 20, of several queries 5 each")
+    parser.add_argument("--seed", type=int, default=1, help="of the sample of negatives")
+    parser.add_argument("--device", default="auto")
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Raise ``InputError`` for a value that cannot be meant."""
+    if args.box is not None and args.query is None:
+        raise InputError("--box: belongs to one --query; pictures of --queries are searched whole")
+    if args.side is not None and (args.side <= 0 or args.side % 16):
+        raise InputError(f"--side {args.side}: expected a positive multiple of 16")
+    if args.top is not None and args.top < 1:
+        raise InputError(f"--top {args.top}: expected 1 or more")
+    for flag, folder in (("--folder", args.folder), ("--negatives", args.negatives), ("--queries", args.queries)):
+        if folder is not None and not folder.is_dir():
+            raise InputError(f"{flag} {folder}: no such folder; expected a folder of pictures")
+
+
+def _queries(folder: Path, side: int) -> Iterator[Query]:
+    """Yield the pictures of a folder as queries; those that do not open are named and left out."""
+    for path in list_images(folder):
+        try:
+            yield read_query(path, None, side)
+        except UnreadableImage as error:
+            print(f"query left out: {error}", flush=True)
+
+
+def execute(args: argparse.Namespace) -> None:
+    """Search, write what was found, and say it in a line."""
+    _check(args)
+    settings = SearchSettings(
+        args.shortlist, args.negative_count, args.false_positives, args.keep_self, args.seed
+    ).checked()
+    device = pick_device(args.device)
+    model, about = load_checkpoint(args.checkpoint, device)
+    side = args.side or about.get("image_size", 480)
+    if args.query is None:
+        queries = _queries(args.queries, side)
+    else:
+        queries = iter([read_query(args.query, None if args.box is None else parse_box(args.box), side)])
+    try:
+        args.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{args.output}: cannot be made a folder ({error.strerror}); choose another --output"
+        ) from None
+    index = open_index(args.folder, model, side, args.store)
+    negatives = None if args.negatives is None else open_index(args.negatives, model, side)
+    facts = {
+        "folder": f"{args.folder} ({len(index)} pictures)",
+        "model": str(args.checkpoint),
+        "side": f"{side} pixels",
+        "matched": "all pictures" if not settings.shortlist else f"the {settings.shortlist} most alike pictures",
+        "compared with": f"pictures of {args.negatives}"
+        if negatives
+        else "a sample of the folder itself: those that hold the query make the threshold stricter",
+        "false-positive rate": f"{settings.false_positives:g}",
+        **{f"left out: {name}": why for name, why in index.left_out.items()},
+    }
+    top = args.top or _TOP[args.query is not None]
+    several = args.query is None
+    results = search_all(index, model, queries, settings, negatives, show_progress=not several)
+    if several:
+        results = progress(results, "queries", total=len(list_images(args.queries)))
+    found = write_search(results, index, args.output, top, facts)
+    print(f"{found.words()}: {args.output / 'index.html'}", flush=True)

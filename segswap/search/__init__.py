@@ -1,0 +1,1 @@
+"""Search: where in a folder of pictures a detail, or a whole picture, occurs again."""
