@@ -69,9 +69,12 @@ def test_a_model_goes_through_all_forms_and_gives_the_same_numbers(monkeypatch, 
 
 def test_every_form_is_named_when_it_is_written(monkeypatch, capsys, tmp_path, small):
     assert run(monkeypatch, "export", small, "--form", "safetensors", "-o", tmp_path / "folder") == 0
-    assert capsys.readouterr().out.splitlines() == [
-        f"written: {tmp_path / 'folder' / name}" for name in ("README.md", "config.json", "model.safetensors")
-    ]
+    names = [f"{tmp_path / 'folder' / name}" for name in ("model.safetensors", "config.json", "README.md")]
+    assert capsys.readouterr().out.splitlines() == [f"written: {name}" for name in names]
+    # Of a card that is there it is said that it stays: it may tell of another model.
+    assert run(monkeypatch, "export", small, "--form", "safetensors", "-o", tmp_path / "folder") == 0
+    kept, *written = capsys.readouterr().out.splitlines()
+    assert kept.startswith(f"{names[2]}: is there and stays") and written == [f"written: {name}" for name in names[:2]]
     assert run(monkeypatch, "export", tmp_path / "folder", "--form", "checkpoint", "-o", tmp_path / "new.pt") == 0
     assert capsys.readouterr().out == f"written: {tmp_path / 'new.pt'}\n"
     found, expected = (outputs(load_checkpoint(path)[0]) for path in (tmp_path / "new.pt", small))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from segswap.errors import InputError
 from segswap.models.checkpoint import load_checkpoint, save_checkpoint, save_published
-from segswap.models.forms import SAFETENSORS, write_safetensors_file
+from segswap.models.forms import CARD_NAME, CONFIG_NAME, SAFETENSORS, WEIGHTS_NAME, write_safetensors_file
 from segswap.models.onnx import export_onnx
 from segswap.models.segswap import SegSwap
 
@@ -65,8 +65,9 @@ def _write(model: SegSwap, form: str, output: Path) -> list[Path]:
     if form == "onnx":
         return export_onnx(model, output)
     if folder:
+        names = [WEIGHTS_NAME, CONFIG_NAME, *([] if (output / CARD_NAME).exists() else [CARD_NAME])]
         model.save_pretrained(output)
-        return sorted(output.iterdir())
+        return [output / name for name in names]
     if form == "safetensors":
         write_safetensors_file(output, model.contents())
     elif form == "published":

@@ -26,7 +26,7 @@ from segswap.models.transformer import TransformerSettings
 from segswap.weights import load_by_name, read_safetensors, read_state_dict, write_safetensors, write_state_dict
 
 FORMAT = "segswap-1"
-WEIGHTS_NAME, CONFIG_NAME = "model.safetensors", "config.json"
+WEIGHTS_NAME, CONFIG_NAME, CARD_NAME = "model.safetensors", "config.json", "README.md"
 """Files of a folder."""
 
 SAFETENSORS = ".safetensors"

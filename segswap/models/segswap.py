@@ -14,7 +14,7 @@ from torch import nn
 from segswap.models.architectures import architecture_of
 from segswap.models.backbone import Backbone
 from segswap.models.card import model_card
-from segswap.models.forms import Contents, read_contents, write_folder
+from segswap.models.forms import CARD_NAME, Contents, read_contents, write_folder
 from segswap.models.hub import locate
 
 
@@ -30,7 +30,7 @@ class SegSwap(
     """Two images in, two maps out.
 
     ``save_pretrained(folder)`` and ``push_to_hub("owner/model")`` (``huggingface_hub.ModelHubMixin``) write a folder
-    that ``from_pretrained`` reads: weights, description and a model card. A card that is there is kept.
+    that ``from_pretrained`` reads: weights, description and a model card. A card that is there is kept, and said to be.
 
     Attributes:
         backbone: images (B, 3, H, W) in [0, 1] to L2-normalised features (B, C, H/16, W/16); frozen.
@@ -103,6 +103,8 @@ class SegSwap(
 
     def _save_pretrained(self, save_directory: Path) -> None:
         write_folder(save_directory, self.contents())
+        if (card := save_directory / CARD_NAME).exists():
+            print(f"{card}: is there and stays as it is; look whether it says the right about this model", flush=True)
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """Return the model card; keyword arguments go to ``segswap.models.card.model_card``."""
