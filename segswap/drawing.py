@@ -176,7 +176,11 @@ def draw_correspondences(
 
 
 def draw_lines(
-    a: np.ndarray, b: np.ndarray, lines: Sequence[tuple[np.ndarray, np.ndarray, Colour]], gap: int = 8
+    a: np.ndarray,
+    b: np.ndarray,
+    lines: Sequence[tuple[np.ndarray, np.ndarray, Colour]],
+    gap: int = 8,
+    radius: int | None = None,
 ) -> np.ndarray:
     """Put two pictures of one height side by side and draw lines between them, as ``draw_correspondences`` does.
 
@@ -184,12 +188,13 @@ def draw_lines(
         a, b: RGB uint8 (H, W_a, 3) and (H, W_b, 3).
         lines: of ``correspondence_lines`` or ``coloured_lines``.
         gap: pixels between the pictures.
+        radius: of the dots at the lines' ends in pixels; None for one that suits the height.
     """
     if a.shape[0] != b.shape[0]:
         raise ValueError(f"pictures of {a.shape[0]} and {b.shape[0]} rows side by side: expected one height")
     joined = contact_sheet([[a, b]], gap=gap, margin=0)
     height, width_a, width_b = a.shape[0], a.shape[1], b.shape[1]
-    radius = max(3, round(height / 50))
+    radius = radius or max(3, round(height / 50))
     for start, end, colour in lines:
         _line(joined, start * (width_a, height), end * (width_b, height) + (width_a + gap, 0), colour, radius)
     return joined

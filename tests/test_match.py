@@ -185,7 +185,7 @@ def test_the_first_images_features_are_computed_once(model, monkeypatch):
 def test_a_turn_says_what_was_done():
     assert [str(turn) for turn in (Turn(), Turn(90), Turn(0, True), Turn(180, True))] == [
         "as given",
-        "rotated by 90 degrees",
+        "rotated by 90 degrees counter-clockwise",
         "mirrored",
-        "mirrored and rotated by 180 degrees",
+        "mirrored and rotated by 180 degrees counter-clockwise",
     ]

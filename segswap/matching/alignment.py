@@ -19,6 +19,9 @@ from segswap.matching.match import Match
 _LEAST = 8
 """Correspondences that must agree, and more than a quarter of all: fewer do so by chance."""
 
+_MOST_SCALED = 16
+"""Times that a cell may be smaller in the other picture: a similarity that makes more of them one has found nothing."""
+
 _MARGIN = 0.15
 """What is shown around the shared region, as a share of its longer side."""
 
@@ -47,11 +50,9 @@ class Alignment:
         if self.matrix is not None:
             return f"{self.agreeing} of {self.count} correspondences agree"
         if self.count < _LEAST:
-            return f"{self.count or 'no'} cells correspond, too few to lay the pictures over each other"
-        return (
-            f"only {self.agreeing} of {self.count} correspondences agree on one place, too few to lay the pictures over "
-            "each other"
-        )
+            return f"{self.count or 'no'} cells correspond, too few to lay one picture over the other"
+        agreeing = f"only {self.agreeing} of {self.count} correspondences agree on one place"
+        return f"{agreeing}, too few to lay one picture over the other"
 
 
 def correspondences(match: Match, size_a: Size, size_b: Size) -> np.ndarray:
@@ -101,11 +102,16 @@ def align(match: Match, size_a: Size, size_b: Size) -> Alignment:
     a, b = np.ascontiguousarray(points[:, :2]), transform(mirror, points[:, 2:4])
     counts = [(mask > 0.5).sum() for mask in match.masks]
     into_a = counts[0] <= counts[1]
-    mask, size = (match.masks[0], size_a) if into_a else (match.masks[1], size_b)
-    cell = max(size[0] / mask.shape[1], size[1] / mask.shape[0])
+    cells = [
+        max(size[0] / mask.shape[1], size[1] / mask.shape[0])
+        for mask, size in zip(match.masks, (size_a, size_b), strict=True)
+    ]
     source, target = (b, a) if into_a else (a, b)
-    found, agreeing = cv2.estimateAffinePartial2D(source, target, method=cv2.RANSAC, ransacReprojThreshold=cell)
+    cell_source, cell_target = reversed(cells) if into_a else cells
+    found, agreeing = cv2.estimateAffinePartial2D(source, target, method=cv2.RANSAC, ransacReprojThreshold=cell_target)
     kept = np.zeros(len(points), bool) if found is None else agreeing[:, 0] > 0
+    if kept.any() and np.hypot(*found[:, 0]) * cell_source / cell_target < 1 / _MOST_SCALED:
+        kept[:] = False  # all onto one cell
     if kept.sum() < max(_LEAST, len(points) / 4):
         return Alignment(None, None, len(points), int(kept.sum()))
     matrix = np.vstack([found, [0, 0, 1]])

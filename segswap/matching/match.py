@@ -56,7 +56,9 @@ class Turn:
         return np.stack([1 - x if self.mirrored else x, y])
 
     def __str__(self) -> str:
-        words = [*["mirrored"] * self.mirrored, *[f"rotated by {self.rotation} degrees"] * bool(self.rotation)]
+        words = ["mirrored"] if self.mirrored else []
+        if self.rotation:
+            words.append(f"rotated by {self.rotation} degrees counter-clockwise")
         return " and ".join(words) or "as given"
 
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from segswap.drawing import CYAN, caption, data_uri, draw_lines, fit, fit_height, spotlight, text_picture
+from segswap.drawing import CYAN, caption, data_uri, draw_lines, fit_height, spotlight, text_picture
 from segswap.files import write_text
 from segswap.images import encode_jpeg
 from segswap.matching.alignment import Alignment, aligned_views, match_lines
@@ -23,6 +23,7 @@ _HEIGHT, _WIDTH = 640, 2000
 """Of a picture of a match in pixels: its height, less where both images together would be wider."""
 
 _GAP = 12
+_RADIUS = 8
 _SIDE = 480
 """Longer side of an animation in pixels."""
 
@@ -46,6 +47,7 @@ button[aria-pressed="true"] { border-color: var(--accent); color: var(--accent);
 .both svg { display: block; width: 100%; height: auto; }
 .contour { fill: none; stroke: #00bedc; stroke-width: 2; filter: drop-shadow(0 0 1px #000); }
 .lines path { stroke-width: 2; stroke-linecap: round; }
+.contour, .lines path { vector-effect: non-scaling-stroke; }
 .lines circle { stroke: #1f2937; }
 body:has(#labels:not(:checked)) .label { display: none; }
 """
@@ -97,7 +99,7 @@ def describe_match(match: Match) -> str:
     if not is_shared(match):
         return f"Nothing shared was found (score {match.score:.3g})."
     shares = "{:.1%} of the first and {:.1%} of the second picture".format(*match.shares)
-    turned = "" if match.turn == AS_GIVEN else f" The second one was {match.turn}."
+    turned = "" if match.turn == AS_GIVEN else f" It was found with the second one {match.turn}."
     return f"Shared: {shares} (score {match.score:.3g}).{turned}"
 
 
@@ -120,14 +122,12 @@ def match_picture(a: np.ndarray, b: np.ndarray, match: Match, lines: int = 24) -
     shown = _one_height(a, b, _HEIGHT, _WIDTH, _GAP)
     if is_shared(match):
         shown = [spotlight(picture, mask, CYAN) for picture, mask in zip(shown, match.masks, strict=True)]
-    drawn = draw_lines(*shown, match_lines(match, lines), _GAP)
+    drawn = draw_lines(*shown, match_lines(match, lines), _GAP, _RADIUS)
     words = text_picture(describe_match(match), max(drawn.shape[1], 480), 20)
     wide = cv2.copyMakeBorder(
         drawn, 0, 0, 0, words.shape[1] - drawn.shape[1], cv2.BORDER_CONSTANT, value=(255, 255, 255)
     )
-    return cv2.copyMakeBorder(
-        np.concatenate([wide, words]), *[_GAP] * 4, cv2.BORDER_CONSTANT, value=(255, 255, 255)
-    )
+    return cv2.copyMakeBorder(np.concatenate([wide, words]), *[_GAP] * 4, cv2.BORDER_CONSTANT, value=(255, 255, 255))
 
 
 def match_gif(a: np.ndarray, b: np.ndarray, alignment: Alignment, names: tuple[str, str]) -> bytes:
@@ -167,7 +167,8 @@ def _comparator(a: np.ndarray, b: np.ndarray, alignment: Alignment, names: tuple
     return (
         f"<section>{title}<p>The shared part of both pictures, the second one moved, turned and scaled onto the first. "
         f'Grey: beyond the picture\'s edge. <span class="note">{escape(str(alignment))}.</span></p>'
-        f'<div class="stage">{images}</div><div class="fader"><input type="range" id="fade" min="0" max="100" value="50" '
+        f'<div class="stage">{images}</div><div class="fader">'
+        '<input type="range" id="fade" min="0" max="100" value="50" '
         'aria-label="Fade from the first to the second picture">'
         f'<span title="{first}">1: {first}</span><span title="{second}">2: {second}</span></div>'
         '<p class="buttons"><button type="button" id="only-0">First</button><button type="button" id="only-100">Second'
@@ -182,15 +183,17 @@ def _both(a: np.ndarray, b: np.ndarray, match: Match, names: tuple[str, str], co
     sizes = [(picture.shape[1], picture.shape[0]) for picture in shown]
     left = sizes[0][0] + _GAP
     pictures = "".join(embedded(picture, f"picture-{n}", _QUALITY) for n, picture in enumerate(shown))
-    tints = [mask_tint(mask, *size, opacity=0.25) for mask, size in zip(match.masks, sizes, strict=True)]
-    drawn = lines("lines", match_lines(match, count), *sizes, _GAP)
-    labels = f'<g class="label">{tints[0]}<g transform="translate({left} 0)">{tints[1]}</g>{drawn}</g>'
+    labels = ""
+    if is_shared(match):
+        tints = [mask_tint(mask, *size, opacity=0.25) for mask, size in zip(match.masks, sizes, strict=True)]
+        drawn = lines("lines", match_lines(match, count), *sizes, _GAP)
+        labels = f'<g class="label">{tints[0]}<g transform="translate({left} 0)">{tints[1]}</g>{drawn}</g>'
     body = f"<defs>{pictures}</defs>{used('picture-0')}{used('picture-1', left)}{labels}"
     label = f"{names[0]} and {names[1]}, with what they share"
     control = (
         '<p class="buttons"><label><input type="checkbox" id="labels" checked> draw what is shared</label> '
         '<span class="note">(key: <kbd>l</kbd>)</span></p>'
-        if is_shared(match)
+        if labels
         else ""
     )
     return (
