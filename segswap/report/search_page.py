@@ -107,8 +107,8 @@ def write_search(
             told.append(_as_values(result, top))
             if number < SHOWN_QUERIES:
                 sections.append(_section(page, number, result, top))
-    left_out = {"left out": index.left_out} if index.left_out else {}
-    write_json(output / "results.json", {"folder": str(index.folder), **left_out, "about": facts, "queries": told})
+    about = {"folder": str(index.folder), "left_out": index.left_out, "about": facts}
+    write_json(output / "results.json", {**about, "queries": told})
     write_text(output / "index.html", _document(page, sections, told, facts))
     remarks = tuple(query["remark"] for query in told if query["remark"])
     return Summary(len(told), remarks, sum(counts), sum(count > 0 for count in counts))
