@@ -1,4 +1,4 @@
-"""Match pictures, find what they share, show and check pairs, say what a file is."""
+"""Match pictures, search and compare them, find what they share; show and check pairs; say what a file is."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ COMMANDS = {
     "serve": "compare and search pictures on a page in the browser, served by this machine",
     "pair": "render one pair of a configured set: pictures, labels, recipe",
     "pairs": "check a pair set (verify)",
-    "export": "write a checkpoint in another form: the published one, or ONNX",
+    "export": "write a checkpoint in another form: safetensors, the published one, ONNX",
     "unused": "name shared results that no run uses any more",
-    "info": "say what a checkpoint, a pair set or a feature store is",
+    "info": "say what a model, a pair set or a feature store is",
 }
 
 EXAMPLES = """
-segswap match a.jpg b.jpg --checkpoint results/demo/checkpoints/stage2.pt --size 160 -o match.jpg
-segswap discover pictures --checkpoint results/demo/checkpoints/stage2.pt --size 240 -o out
+segswap match a.jpg b.jpg --checkpoint results/demo/checkpoints/stage2.pt -o out
+segswap search --query a.jpg --box 40,60,180,200 --folder pictures --checkpoint results/demo/checkpoints/stage2.pt -o out
 segswap info results/demo/checkpoints/stage2.pt
 """
 

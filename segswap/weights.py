@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import os
 import pickle
 import struct
 import zipfile
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import nn
 
 from segswap.errors import InputError
@@ -70,6 +75,72 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise InputError(f"{path}: holds a {type(state).__name__}, expected a dictionary of tensors")
     return state
+
+
+def tensors_sha256(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Return the SHA-256 of named tensors, their types and shapes included, whatever their order and device."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        # As bytes: numpy does not know every type of number that PyTorch does.
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+_DESCRIPTION = "segswap"
+"""Key of the description in a safetensors file. It is the only one: their order in the file would be random."""
+
+
+def _checksum(tensors: Mapping[str, torch.Tensor], description: Mapping[str, Any]) -> str:
+    text = json.dumps([description, tensors_sha256(tensors)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_safetensors(
+    path: str | os.PathLike, tensors: Mapping[str, torch.Tensor], description: Mapping[str, Any]
+) -> None:
+    """Write tensors and what they are as a whole safetensors file; equal content gives equal bytes.
+
+    Args:
+        path: the file.
+        tensors: by name; on any device, in any memory format.
+        description: JSON object, kept in the file's metadata together with the SHA-256 of everything.
+    """
+    stated = {**description, "sha256": _checksum(tensors, description)}
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_bytes(path, save(whole, {_DESCRIPTION: json.dumps(stated, sort_keys=True)}))
+
+
+def read_safetensors(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Read a file of ``write_safetensors`` on the CPU: tensors by name, and the description.
+
+    The format has no checksum of its own; the SHA-256 that the description states is compared.
+
+    Raises:
+        InputError: when the file is missing, damaged, or says nothing about itself.
+    """
+    remedy = "delete it and make it again, or download it again (in a git clone: git lfs pull)"
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dictionary
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; expected a weight file in the form of safetensors") from None
+    except SafetensorError as error:
+        raise InputError(f"{path}: not readable as safetensors ({error}); {remedy}") from None
+    if _DESCRIPTION not in metadata:
+        raise InputError(
+            f"{path}: its metadata has no {_DESCRIPTION!r} but {sorted(metadata) or 'nothing'}, so nobody knows which "
+            "model the weights are of; expected a file of: segswap export CHECKPOINT --form safetensors"
+        )
+    try:
+        description = json.loads(metadata[_DESCRIPTION])
+        stated = description.pop("sha256")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(f"{path}: what it says about itself is not readable; {remedy}") from None
+    if stated != _checksum(tensors, description):
+        raise InputError(f"{path}: its bytes have changed since it was written (SHA-256); {remedy}")
+    return tensors, description
 
 
 def load_by_name(module: nn.Module, state: dict[str, torch.Tensor], origin: str | os.PathLike) -> None:

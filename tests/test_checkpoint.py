@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pickle
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
 from formula_weights import formula_state, key_list
 
 from segswap.errors import InputError
+from segswap.models.architectures import ARCHITECTURES, Architecture
 from segswap.models.backbone import Backbone, BackboneSettings
 from segswap.models.checkpoint import load_backbone, load_checkpoint, save_backbone, save_checkpoint, save_published
+from segswap.models.forms import write_checkpoint, write_safetensors_file
 from segswap.models.segswap import SegSwap
 from segswap.models.transformer import Transformer, TransformerSettings
 
@@ -59,7 +63,7 @@ def test_the_published_checkpoint_loads_by_name(shared, tmp_path):
     encoder = formula_state(key_list(shared, "encoder_small_1024"))
     torch.save({"backbone": trunk, "encoder": encoder, "optimiser": {"state": {}}}, tmp_path / "published.pth")
     model, about = load_checkpoint(tmp_path / "published.pth")
-    assert about == {"origin": "published checkpoint"}
+    assert about == {"origin": "published checkpoint", "image_size": 480}
     assert_same_state(model.matcher, encoder)
     assert torch.equal(model.backbone.conv1.weight, trunk["0.weight"])
     assert torch.equal(model.backbone.bn1.running_var, trunk["1.running_var"])
@@ -105,16 +109,33 @@ def test_the_published_form_is_written_back_as_it_was_read(shared, tmp_path):
     model, _ = load_checkpoint(tmp_path / "published.pth")
     save_published(tmp_path / "again.pth", model)
     again = torch.load(tmp_path / "again.pth", weights_only=True)
-    assert set(again) == {"backbone", "encoder", "optimiser"}
+    assert set(again) == {"backbone", "encoder", "optimiser", "about"}
     for part in content:
         assert list(again[part]) == list(content[part])
         assert all(torch.equal(again[part][name], value) for name, value in content[part].items())
 
 
-def test_a_trunk_that_the_published_form_cannot_hold_is_an_error(tmp_path):
-    with pytest.raises(InputError, match=r"out\.pth: the published form holds a plain ResNet-50.*resnet18"):
-        save_published(tmp_path / "out.pth", small_model())
+@pytest.mark.parametrize("trunk", [TRUNK, BackboneSettings("resnet50", projection=16), BackboneSettings("resnet50")])
+def test_a_model_that_the_published_form_cannot_hold_is_an_error(tmp_path, trunk):
+    backbone = Backbone(trunk)
+    model = SegSwap(backbone, Transformer(TransformerSettings("tiny", backbone.channels)))
+    with pytest.raises(
+        InputError, match=rf"out\.pth: the published form holds a plain ResNet-50.*{trunk.architecture}"
+    ):
+        save_published(tmp_path / "out.pth", model)
     assert not (tmp_path / "out.pth").exists()
+
+
+def test_what_a_model_says_of_itself_goes_through_the_published_form(tmp_path):
+    about = {"stage": 2, "image_size": 320, "numerics": {"precision": "float32"}}
+    model = SegSwap(
+        Backbone(BackboneSettings("resnet50")), Transformer(TransformerSettings("small", 1024)), {"stage": 1}
+    )
+    save_checkpoint(tmp_path / "ours.pt", model, about)
+    save_published(tmp_path / "published.pth", load_checkpoint(tmp_path / "ours.pt")[0])
+    found, said = load_checkpoint(tmp_path / "published.pth")
+    assert said == about and found.about == about
+    assert_same_state(found, model.state_dict())
 
 
 def test_a_trunk_of_ours_comes_back_as_it_was_written(tmp_path):
@@ -143,6 +164,86 @@ def test_a_checkpoint_that_does_not_fit_its_own_settings_is_an_error(tmp_path):
     torch.save(content, tmp_path / "model.pt")
     with pytest.raises(InputError, match=r"Missing: net\.final_linear\.bias"):
         load_checkpoint(tmp_path / "model.pt")
+
+
+def changed(path: Path, **values) -> Path:
+    """Write a checkpoint of ours with other values, or none where they are None."""
+    content = {**torch.load(path, weights_only=True), **values}
+    torch.save({name: value for name, value in content.items() if value is not None}, path)
+    return path
+
+
+def test_a_model_of_an_unknown_architecture_is_an_error_that_names_the_known_ones(tmp_path):
+    save_checkpoint(tmp_path / "model.pt", small_model(), {})
+    with pytest.raises(InputError, match=r"model\.pt: a model of the architecture 'eyesight'; .* knows .*transformer"):
+        load_checkpoint(changed(tmp_path / "model.pt", architecture="eyesight"))
+
+
+@dataclasses.dataclass(frozen=True)
+class _ShareSettings:
+    share: float
+
+
+class _Share(torch.nn.Module):
+    """A matcher that has one weight, and sees the same share everywhere."""
+
+    def __init__(self, settings: _ShareSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.weight = torch.nn.Parameter(torch.tensor(settings.share))
+
+    def forward(self, x, y):
+        return [self.weight.expand(len(each), 3, *each.shape[2:]) for each in (x, y)]
+
+
+@pytest.mark.parametrize("name", ["model.pt", "model.safetensors"])
+def test_the_architecture_in_the_file_decides_which_matcher_is_built(tmp_path, monkeypatch, name):
+    monkeypatch.setitem(ARCHITECTURES, "share", Architecture(_Share, _ShareSettings))
+    model = SegSwap(small_model().backbone, _Share(_ShareSettings(0.25)), {"stage": 0})
+    with torch.no_grad():
+        model.matcher.weight.fill_(0.75)
+    write = write_checkpoint if name.endswith(".pt") else write_safetensors_file
+    write(tmp_path / name, model.contents())
+    found, _ = load_checkpoint(tmp_path / name)
+    assert type(found.matcher) is _Share and found.matcher.settings == _ShareSettings(0.25)
+    assert (found(torch.rand(2, 3, 32, 48), torch.rand(2, 3, 16, 16))[0] == 0.75).all()
+    monkeypatch.undo()
+    with pytest.raises(InputError, match=rf"{name}: a model of the architecture 'share'"):
+        load_checkpoint(tmp_path / name)
+    with pytest.raises(ValueError, match="_Share: no architecture"):
+        model.contents()
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"backbone_settings": {"architecture": "resnet99"}}, "KeyError: 'resnet99'"),
+        ({"backbone_settings": {"architecture": "resnet18", "depth": 3}}, "unexpected keyword argument 'depth'"),
+        ({"backbone_settings": {"architecture": "resnet18", "width": -8}}, "negative dimension"),
+        ({"matcher_settings": {"size": "vast", "channels": 32}}, "KeyError: 'vast'"),
+        ({"matcher_settings": {"size": "tiny", "channels": 32, "dropout": 7}}, "dropout probability"),
+    ],
+    ids=str,
+)
+def test_settings_that_make_no_model_are_an_error(tmp_path, settings, reason):
+    save_checkpoint(tmp_path / "model.pt", small_model(), {})
+    with pytest.raises(InputError, match=rf"model\.pt: its settings make no model of this version \(.*{reason}"):
+        load_checkpoint(changed(tmp_path / "model.pt", **settings))
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        ({"architecture": None}, "architecture"),
+        ({"about": [1], "matcher_settings": None}, "matcher_settings, about"),
+        ({"backbone": None, "matcher": {"net": "none"}}, "backbone, matcher"),
+    ],
+    ids=str,
+)
+def test_a_checkpoint_without_its_parts_is_an_error_that_names_them(tmp_path, values, names):
+    save_checkpoint(tmp_path / "model.pt", small_model(), {})
+    with pytest.raises(InputError, match=rf"model\.pt: {names} missing, or not what segswap-1 has there"):
+        load_checkpoint(changed(tmp_path / "model.pt", **values))
 
 
 def test_a_foreign_dictionary_is_an_error_that_says_what_was_expected(tmp_path):

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 RULES = sorted((ROOT / "workflow/rules").glob("*.smk"))
 
-CONDA_NAMES = {"opencv-python-headless": "opencv", "torch": "pytorch"}
+CONDA_NAMES = {"huggingface-hub": "huggingface_hub", "opencv-python-headless": "opencv", "torch": "pytorch"}
 """Names of conda-forge by those of PyPI, where they differ."""
 
 ONLY_SNAKEMAKE = {"snakemake", "pygments"}

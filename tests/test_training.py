@@ -319,6 +319,7 @@ def test_the_checkpoint_says_where_it_comes_from(uninterrupted):
         steps = 4 if mining is None else 2 * MINING.max_steps
         assert (about["stage"], about["steps"], about["seed"], about["select"]) == (number, 10 + steps, 3, "score")
         assert about["best"] > 0 and len(about["initial"]) == 64
+        assert about["image_size"] == 128, "the side of the training pairs"
 
 
 def test_the_history_has_a_row_for_each_step_and_each_validation(uninterrupted):

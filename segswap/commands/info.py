@@ -1,4 +1,8 @@
-"""Say what a checkpoint, a pair set or a feature store is."""
+"""Say what a model's file, a pair set or a feature store is.
+
+Models: checkpoints, the published one, .safetensors, folders of ``save_pretrained``, and owner/model of the Hugging
+Face hub.
+"""
 
 from __future__ import annotations
 
@@ -10,43 +14,81 @@ from typing import Any
 import numpy as np
 
 from segswap.errors import InputError
-from segswap.files import read_json
+from segswap.files import NOT_ARRAYS, read_json
 from segswap.models.checkpoint import load_checkpoint
+from segswap.models.forms import SAFETENSORS, WEIGHTS_NAME
+from segswap.models.hub import is_repository
 
-EXAMPLES = """
+EXAMPLES = """\
 segswap info results/demo/checkpoints/stage2.pt
-segswap info results/demo/pairs/train/2obj/manifest.json
+segswap info my-model
+segswap info results/demo/pairs/train/1obj
+segswap info results/demo/features/brueghel/database.npy
 """
 
+_MANIFEST = "manifest.json"
 
-def describe(path: str) -> dict[str, Any]:
-    """Return what a file of this project says about itself: a checkpoint, a pair set, or a feature store.
+
+def _describe_model(source: str) -> dict[str, Any]:
+    model, about = load_checkpoint(source)
+    contents = model.contents()
+    return {
+        "file": "checkpoint",
+        "architecture": contents.architecture,
+        "backbone": contents.backbone_settings,
+        contents.architecture: contents.matcher_settings,
+        "parameters": sum(p.numel() for p in model.matcher.parameters()),
+        **about,
+    }
+
+
+def _described(path: Path, what: str) -> dict[str, Any]:
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds a {type(content).__name__}, expected {what}; restore or remake the file")
+    return content
+
+
+def _describe_features(path: Path) -> dict[str, Any]:
+    header = _described(path.with_suffix(".json"), "the header of a feature store")
+    try:
+        shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
+    except NOT_ARRAYS as error:
+        raise InputError(f"{path}: not readable as a feature store ({error}); delete it and run again") from None
+    return {"file": "feature store", "shape": list(shape), **{k: v for k, v in header.items() if k != "names"}}
+
+
+def _describe_pairs(manifest: Path) -> dict[str, Any]:
+    content = _described(manifest, "the manifest of a pair set")
+    return {"file": "pair set", **{k: v for k, v in content.items() if k != "shards"}}
+
+
+def describe(source: str) -> dict[str, Any]:
+    """Return what something of this project says about itself: a model, a pair set, or a feature store.
+
+    Args:
+        source: file, folder, or repository of the Hugging Face hub.
 
     Raises:
-        InputError: when it is none of these.
+        InputError: when it is none of these, is missing or damaged.
     """
-    if path.endswith((".pt", ".pth", ".tar")):
-        model, about = load_checkpoint(path)
-        return {
-            "file": "checkpoint",
-            "backbone": vars(model.backbone.settings),
-            "transformer": vars(model.matcher.settings),
-            "parameters": sum(p.numel() for p in model.matcher.parameters()),
-            **about,
-        }
-    if path.endswith(".npy"):
-        header = read_json(Path(path).with_suffix(".json"))
-        shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
-        return {"file": "feature store", "shape": list(shape), **{k: v for k, v in header.items() if k != "names"}}
-    if path.endswith("manifest.json"):
-        content = read_json(path)
-        return {"file": "pair set", **{k: v for k, v in content.items() if k != "shards"}}
-    raise InputError(f"{path}: expected a checkpoint (.pt), a feature store (.npy) or a pair set's manifest.json")
+    path = Path(source)
+    if path.name == _MANIFEST or (path / _MANIFEST).is_file():
+        return _describe_pairs(path if path.name == _MANIFEST else path / _MANIFEST)
+    if path.suffix == ".npy":
+        return _describe_features(path)
+    if path.suffix in (".pt", ".pth", ".tar", SAFETENSORS) or (path / WEIGHTS_NAME).is_file() or is_repository(source):
+        return _describe_model(source)
+    found = "a folder without these" if path.is_dir() else "another file" if path.exists() else "nothing"
+    raise InputError(
+        f"{source}: {found}; expected a checkpoint (.pt, .pth, {SAFETENSORS}, a folder with {WEIGHTS_NAME}, or "
+        f"owner/model of the Hugging Face hub), a feature store (.npy), or a pair set ({_MANIFEST} or its folder)"
+    )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("file")
+    parser.add_argument("file", help="or folder, or owner/model of the Hugging Face hub")
 
 
 def execute(args: argparse.Namespace) -> None:

@@ -57,8 +57,6 @@ TABLE = "matches.csv"
 
 _NUMBERS = ("score", "score_first", "score_second", "share_first", "share_second", "rotation", "mirrored")
 
-EXAMPLES = "segswap match a.jpg b.jpg --checkpoint results/demo/checkpoints/stage2.pt --size 160 -o match.jpg"
-
 
 class _Matcher:
     """A model and settings: matches pairs of files."""

@@ -378,6 +378,7 @@ def train_stage(
         origin: dict[str, Any] = {
             "stage": 2 if mining else 1,
             "steps": about.get("steps", 0) + trainer.at.step,
+            "image_size": batches.sets[0].settings["size"],
             "seed": seed,
             "processes": processes.count,
             "numerics": dataclasses.asdict(execution.numerics),

@@ -1,0 +1,101 @@
+"""Where a model lies: a file or folder here, or a repository of the Hugging Face hub, fetched to its cache."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HFValidationError,
+    HTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from segswap.errors import InputError
+from segswap.models.forms import CONFIG_NAME, WEIGHTS_NAME
+
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+_FILE_SUFFIXES = (".pt", ".pth", ".tar", ".safetensors", ".onnx", ".npy", ".json", ".csv", ".jpg", ".png")
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def is_repository(source: str | os.PathLike) -> bool:
+    """Return whether something that is not there can be meant as a repository of the hub, ``owner/model``.
+
+    A mistyped path must not become a question to the network: what looks like a file, or begins with a folder that
+    exists here, is a path.
+    """
+    text = os.fspath(source)
+    return bool(_REPOSITORY.fullmatch(text) and not text.endswith(_FILE_SUFFIXES) and not Path(text).parent.is_dir())
+
+
+def locate(
+    source: str | os.PathLike,
+    *,
+    revision: str | None = None,
+    cache_dir: str | os.PathLike | None = None,
+    token: str | bool | None = None,
+    local_files_only: bool = False,
+    force_download: bool = False,
+) -> Path:
+    """Return the file or folder of a model; nothing but a name ``owner/model`` is looked for in the hub.
+
+    Args:
+        source: file, folder, or repository of the hub. What exists here is taken, whatever it is called.
+        revision: branch, tag or commit of the repository.
+        cache_dir, token, local_files_only, force_download: as for ``huggingface_hub.snapshot_download``.
+
+    Raises:
+        InputError: when there is no such thing, or the hub cannot be asked and its cache does not have it.
+    """
+    if Path(source).exists():
+        return Path(source)
+    if not is_repository(source):
+        raise InputError(
+            f"{source}: no such file; expected a weight file (.pt, .pth, .safetensors), a folder that save_pretrained "
+            "has written, or a model of the Hugging Face hub as owner/model"
+        )
+    repository = os.fspath(source)
+    what = f"{repository}: no such file or folder, and as a model of the Hugging Face hub"
+    try:
+        return Path(
+            snapshot_download(
+                repository,
+                revision=revision,
+                cache_dir=cache_dir,
+                token=token,
+                local_files_only=local_files_only,
+                force_download=force_download,
+                allow_patterns=[WEIGHTS_NAME, CONFIG_NAME],
+                library_name="segswap",
+            )
+        )
+    except LocalEntryNotFoundError:
+        raise InputError(
+            f"{what} it is not in the cache, and the hub was not reached (no network, or HF_HUB_OFFLINE is set). Load "
+            "it once where there is a network, or copy the folder here and give its path"
+        ) from None
+    except GatedRepoError:
+        raise InputError(f"{what} its owner must let you in: ask on its page, then log in: hf auth login") from None
+    except RepositoryNotFoundError:
+        raise InputError(
+            f"{what} it does not exist, or is private. Look at the spelling, or log in: hf auth login"
+        ) from None
+    except RevisionNotFoundError:
+        raise InputError(f"{what} it has no revision {revision!r}; look at its branches and tags") from None
+    except HFValidationError as error:
+        raise InputError(f"{what} it cannot exist: {_first_line(error)}") from None
+    except (HTTPError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in _DISK:
+            raise
+        raise InputError(f"{what} it could not be fetched ({_first_line(error)}); try again later") from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
