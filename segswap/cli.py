@@ -23,7 +23,7 @@ COMMANDS = {
 
 EXAMPLES = """
 segswap match a.jpg b.jpg --checkpoint results/demo/checkpoints/stage2.pt -o out
-segswap search --query a.jpg --box 40,60,180,200 --folder pictures --checkpoint results/demo/checkpoints/stage2.pt -o out
+segswap search --query a.jpg --box 40,60,180,200 --folder pictures --checkpoint model.safetensors -o out
 segswap info results/demo/checkpoints/stage2.pt
 """
 

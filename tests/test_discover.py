@@ -19,7 +19,7 @@ from segswap.models.segswap import SegSwap
 from segswap.models.transformer import Transformer, TransformerSettings
 from segswap.randomness import generator
 
-SEEN_BY_AN_UNTRAINED_MODEL = ("--size", 96, "--min-share", 0, "--mask-threshold", 0.3, "--clusters", 3)
+SEEN_BY_AN_UNTRAINED_MODEL = ("--side", 96, "--min-share", 0, "--mask-threshold", 0.3, "--clusters", 3)
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def test_fewer_candidates_are_fewer_pairs(monkeypatch, capsys, tmp_path, folder,
 def test_images_in_which_nothing_matches_give_an_empty_page_and_a_clear_line(
     monkeypatch, capsys, tmp_path, folder, checkpoint
 ):
-    arguments = (folder, "-o", tmp_path / "out", "--checkpoint", checkpoint, "--size", 96, "--mask-threshold", 0.999)
+    arguments = (folder, "-o", tmp_path / "out", "--checkpoint", checkpoint, "--side", 96, "--mask-threshold", 0.999)
     assert run(monkeypatch, *arguments) == 0
     said = capsys.readouterr().out
     assert "nothing repeats" in said and "0 clusters, 0 regions" in said
@@ -123,7 +123,7 @@ def test_copies_of_one_picture_are_left_out(monkeypatch, capsys, tmp_path, folde
 @pytest.mark.parametrize(
     ("flag", "value"),
     [
-        ("--size", 100), ("--candidates", -1), ("--windows", 0), ("--min-share", 1), ("--top-k", 0),
+        ("--side", 100), ("--candidates", -1), ("--windows", 0), ("--min-share", 1), ("--top-k", 0),
         ("--mask-threshold", 1.5), ("--sigma", 0), ("--clusters", 0), ("--node-share", 1), ("--region-share", 2),
     ],
 )  # fmt: skip

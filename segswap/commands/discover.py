@@ -26,6 +26,7 @@ from segswap.discovery.predictions import MatchSettings, PairPredictions, read_p
 from segswap.errors import InputError
 from segswap.files import content_key, read_json, sha256, write_json
 from segswap.matching.features import FeatureStore, extract_features
+from segswap.matching.match import training_side
 from segswap.models.checkpoint import load_checkpoint
 from segswap.models.segswap import SegSwap
 from segswap.progress import progress
@@ -33,8 +34,8 @@ from segswap.report.clusters import write_clusters_page
 from segswap.weights import tensors_sha256
 
 EXAMPLES = """
-segswap discover pictures -o out --checkpoint results/demo/checkpoints/stage2.pt --size 240
-segswap discover pictures -o out --checkpoint results/demo/checkpoints/stage2.pt --size 240 --sigma 3 --clusters 5
+segswap discover pictures -o out --checkpoint results/demo/checkpoints/stage2.pt --side 240
+segswap discover pictures -o out --checkpoint results/demo/checkpoints/stage2.pt --side 240 --sigma 3 --clusters 5
 """
 
 
@@ -45,7 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", required=True, help="trained model, for example results/demo/checkpoints/stage2.pt"
     )
-    parser.add_argument("--size", type=int, default=480, help="side in pixels that images are squashed to (demo: 240)")
+    parser.add_argument(
+        "--side", type=int, help="in pixels that images are squashed to; default: of the model's training (demo: 240)"
+    )
     parser.add_argument(
         "--candidates", type=int, default=30, help="images that each is matched with, the most alike ones; 0: all"
     )
@@ -70,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _check(args: argparse.Namespace) -> None:
     """Raise ``InputError`` for a value that cannot be meant."""
     wrong = {
-        "--size": args.size <= 0 or args.size % 16,
+        "--side": args.side is not None and (args.side <= 0 or args.side % 16),
         "--candidates": args.candidates < 0,
         "--windows": args.windows < 1,
         "--min-share": not 0 <= args.min_share < 1,
@@ -88,7 +91,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 _EXPECTED = {
-    "--size": "a positive multiple of 16",
+    "--side": "a positive multiple of 16",
     "--candidates": "0 (all) or more",
     "--windows": "1 or more",
     "--top-k": "1 or more",
@@ -102,13 +105,14 @@ def predictions_of(
 ) -> PairPredictions:
     """Return the kept predictions of a collection's pairs; those of an earlier run with the same settings are read."""
     settings = MatchSettings(args.flip, args.min_share, "corrected")
+    side = args.side or training_side(model.about)
     kept, note = args.output / "predictions.npz", args.output / "predictions.json"
     key = content_key(
         {
             "images": [(name, sha256(collection.folder / name)) for name in progress(collection.images, "hashes")],
             # Of the weights, not of a file: the model may come from a folder or from the Hugging Face hub.
             "model": tensors_sha256(model.state_dict()),
-            "settings": [args.size, args.candidates, args.windows, vars(settings)],
+            "settings": [side, args.candidates, args.windows, vars(settings)],
         }
     )
     if kept.is_file() and note.is_file() and read_json(note)["key"] == key:
@@ -116,7 +120,7 @@ def predictions_of(
         return read_pair_predictions([kept])
     store_path = args.output / "features.npy"
     names = collection.feature_names(args.flip)
-    extract_features(names, collection.loaders(args.flip), model.backbone, (args.size, args.size), store_path)
+    extract_features(names, collection.loaders(args.flip), model.backbone, (side, side), store_path)
     store = FeatureStore(store_path, model.backbone, names)
     count = len(collection.images)
     if args.candidates:

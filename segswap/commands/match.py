@@ -23,7 +23,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from segswap.device import pick_device
+from segswap.device import add_device_argument, pick_device
 from segswap.errors import InputError
 from segswap.files import sha256, write_text
 from segswap.geometry import STRIDE
@@ -168,7 +168,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lines", type=int, default=24, help="largest number of lines drawn (default: %(default)s)")
     parser.add_argument("--gif", action="store_true", help="write an animation that fades between both pictures")
     parser.add_argument("--page", action="store_true", help="write a page with a slider that does")
-    parser.add_argument("--device", default="auto")
+    add_device_argument(parser)
     parser.add_argument("-o", "--output", type=Path, help="folder to write; without one only scores are printed")
 
 

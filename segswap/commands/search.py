@@ -15,9 +15,10 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from segswap.device import pick_device
+from segswap.device import add_device_argument, pick_device
 from segswap.errors import InputError
 from segswap.images import UnreadableImage, list_images
+from segswap.matching.match import training_side
 from segswap.models.checkpoint import load_checkpoint
 from segswap.progress import progress
 from segswap.report.search_page import write_search
@@ -73,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keep-self", action="store_true", help="keep the query's own picture among the results")
     parser.add_argument("--top", type=int, help="results shown; default: 20, of several queries 5 each")
     parser.add_argument("--seed", type=int, default=1, help="of the sample of negatives")
-    parser.add_argument("--device", default="auto")
+    add_device_argument(parser)
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -106,7 +107,7 @@ def execute(args: argparse.Namespace) -> None:
     ).checked()
     device = pick_device(args.device)
     model, about = load_checkpoint(args.checkpoint, device)
-    side = args.side or about.get("image_size", 480)
+    side = args.side or training_side(about)
     if args.query is None:
         queries = _queries(args.queries, side)
     else:

@@ -13,7 +13,7 @@ import contextlib
 import socket
 import sys
 
-from segswap.device import pick_device
+from segswap.device import add_device_argument, pick_device
 from segswap.errors import InputError
 from segswap.geometry import STRIDE
 from segswap.matching.match import default_sides
@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="share of pictures without the detail that may come out above the threshold",
     )
     parser.add_argument("--max-upload", type=float, default=40, help="largest picture that is taken, in MB")
-    parser.add_argument("--device", default="auto")
+    add_device_argument(parser)
 
 
 def _check(args: argparse.Namespace) -> None:

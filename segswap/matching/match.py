@@ -118,13 +118,17 @@ def fitted_size(size: tuple[int, int], shortest: int, longest: int) -> tuple[int
     return width, height
 
 
+def training_side(about: Mapping[str, Any]) -> int:
+    """Return the side in pixels of the pairs that a model was trained on, by what its checkpoint says of itself."""
+    return about.get("image_size", _TRAINED_AT)
+
+
 def default_sides(about: Mapping[str, Any]) -> tuple[int, int]:
     """Return the shortest and longest that the longer side of an image should be for a checkpoint, in pixels.
 
-    From the side of the pairs that it was trained on (``image_size``) to 7/3 of that: 480 gives 480 to 1120, as in the
-    paper's demo.
+    From the side of the pairs that it was trained on to 7/3 of that: 480 gives 480 to 1120, as in the paper's demo.
     """
-    side = about.get("image_size", _TRAINED_AT)
+    side = training_side(about)
     return side, round(side * _LONGEST / STRIDE) * STRIDE
 
 
