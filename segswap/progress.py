@@ -34,9 +34,11 @@ class _Bar(tqdm):
 
     def __iter__(self) -> Iterator[Any]:
         listener = _LISTENER.get()
+        if listener is None or self.disable:
+            yield from super().__iter__()
+            return
         for done, item in enumerate(super().__iter__(), start=self.initial):
-            if listener:
-                listener(self.desc, done, self.total)
+            listener(self.desc, done, self.total)
             yield item
 
 

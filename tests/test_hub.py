@@ -303,7 +303,8 @@ def test_everything_that_is_no_program_is_installed_with_the_package():
     """The card's template would be missing where the package is installed and the clone is not there."""
     root = Path(segswap.__file__).parent
     project = tomllib.loads((root.parent / "pyproject.toml").read_text())
-    patterns = project["tool"]["setuptools"]["package-data"]["segswap"]
-    listed = {path for pattern in patterns for path in root.glob(pattern)}
+    patterns = project["tool"]["setuptools"]["package-data"]
+    folders = {package: root.parent / package.replace(".", "/") for package in patterns}
+    listed = {path for package in patterns for pattern in patterns[package] for path in folders[package].glob(pattern)}
     other = {path for path in root.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
     assert listed == other and root / "models/model_card.md" in other

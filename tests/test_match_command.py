@@ -21,6 +21,7 @@ from segswap.models.backbone import Backbone, BackboneSettings
 from segswap.models.checkpoint import save_checkpoint
 from segswap.models.segswap import SegSwap
 from segswap.models.transformer import Transformer, TransformerSettings
+from segswap.program import STOPPED
 
 NUMBERS = {"score", "score_first", "score_second", "share_first", "share_second", "rotation", "mirrored"}
 
@@ -197,8 +198,9 @@ def test_a_list_goes_on_where_it_was_killed_and_does_again_what_has_changed(run,
         patched.setattr(
             "sys.argv", ["segswap", "match", "--pairs", "pairs.csv", "-o", "out", "--checkpoint", "model.pt"]
         )
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(SystemExit) as left:
             cli.main()
+    assert left.value.code == STOPPED
     assert not Path("out/matches.csv").exists() and len(shared) == 2
 
     def again(*arguments) -> dict:

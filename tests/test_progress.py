@@ -31,3 +31,9 @@ def test_a_listener_hears_its_own_thread_only_and_may_end_the_work():
         assert heard == []
         with pytest.raises(KeyError):
             list(progress([1], "here"))
+
+
+def test_a_silent_bar_yields_all_the_same():
+    with heard_by(lambda *told: pytest.fail("a silent bar was heard")):
+        assert list(progress("ab", "silent", disable=True)) == ["a", "b"]
+    assert list(progress("ab", "silent", disable=True)) == ["a", "b"]

@@ -27,14 +27,14 @@ from segswap.search.query import Query, parse_box, read_query
 from segswap.search.search import SearchSettings, search_all
 
 EXAMPLES = """\
-Where else is what lies in this box?
-  segswap search --query picture.jpg --box 120,80,340,310 --folder pictures -o out --checkpoint model.pt
-Which pictures of a database show the places of the queries?
-  segswap search --queries queries --database database -o out --checkpoint model.pt --shortlist 50
-A detail of the paintings of the demo world:
-  segswap search --query "resources/demo/brueghel/images/A Woodland Road (Antwerp, no. 3.1).jpg" --box 14,25,96,74 \\
-      --folder resources/demo/brueghel/images -o out --checkpoint results/demo/checkpoints/stage2.pt --side 240 \\
-      --false-positives 0.05
+# Where else is what lies in this box?
+segswap search --query picture.jpg --box 120,80,340,310 --folder pictures -o out --checkpoint model.pt
+# Which pictures of a database show the places of the queries?
+segswap search --queries queries --database database -o out --checkpoint model.pt --shortlist 50
+# A detail of the paintings of the demo world:
+segswap search --query "resources/demo/brueghel/images/A Woodland Road (Antwerp, no. 3.1).jpg" --box 14,25,96,74 \\
+    --folder resources/demo/brueghel/images -o out --checkpoint results/demo/checkpoints/stage2.pt --side 240 \\
+    --false-positives 0.05
 """
 
 _TOP = {True: 20, False: 5}
