@@ -65,13 +65,13 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, Any]:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; expected a weight file of torch.save") from None
     except _NOT_WEIGHTS as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if isinstance(error, pickle.UnpicklingError):
-            # PyTorch's own words recommend to load it without safety.
+        remedy = "delete it and run again, or download it again"
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        if not isinstance(error, (RuntimeError, ValueError, zipfile.BadZipFile, zlib.error)):
+            # Where the unpickler stumbled says nothing, and PyTorch's own words recommend to load it without safety.
             reason = "it is none, or holds more than tensors and plain values, which is not loaded"
-        raise InputError(
-            f"{path}: not readable as a weight file ({reason}); delete it and run again, or download it again"
-        ) from None
+            remedy = f"check the path; where it is right, {remedy}"
+        raise InputError(f"{path}: not readable as a weight file ({reason}); {remedy}") from None
     if not isinstance(state, dict):
         raise InputError(f"{path}: holds a {type(state).__name__}, expected a dictionary of tensors")
     return state
