@@ -92,7 +92,8 @@ def _panel(axes: Axes, series: Series, labels: Mapping[str, str], title: str) ->
     axes.set_xlabel("step")
     axes.set_xlim(0, max(step for points in series.values() for step, _ in points) * 1.02)
     if list(labels) != ["loss"]:
-        axes.legend(fontsize=8)
+        # Below the axes: within them a legend hides lines wherever it is put.
+        axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2, columnspacing=1.2)
 
 
 def draw_history(histories: Mapping[str, Series]) -> Figure:
@@ -111,7 +112,7 @@ def draw_history(histories: Mapping[str, Series]) -> Figure:
     }
     kinds = [kind for kind in ("losses", "accuracies", "held-out pairs") if any(g[kind] for g in groups.values())]
     n_rows, n_columns = max(1, len(kinds)), max(1, len(groups))
-    figure = Figure(figsize=(3.6 * n_columns, 2.6 * n_rows), layout="constrained")
+    figure = Figure(figsize=(3.6 * n_columns, 2.9 * n_rows), layout="constrained")
     grid = figure.subplots(n_rows, n_columns, squeeze=False)
     for column, (name, panels) in enumerate(groups.items()):
         for row, kind in enumerate(kinds):
