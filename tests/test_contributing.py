@@ -11,6 +11,7 @@ import yaml
 import segswap
 
 ROOT = Path(segswap.__file__).parents[1]
+DOCS = sorted(path.name for path in (ROOT / "docs").glob("*.md"))
 
 # Citation File Format 1.2: the keys of a work, and those that a reference needs.
 _WORK = {"authors", "cff-version", "message", "title"}
@@ -39,7 +40,7 @@ def test_the_map_names_every_module_and_no_other():
     assert mapped() == there
 
 
-@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "CHANGELOG.md", "docs/troubleshooting.md", "docs/development.md"])
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *(f"docs/{name}" for name in DOCS)])
 def test_links_lead_to_files_and_headings(name):
     for target, _, heading in re.findall(r"\]\((?!http)([^)#\s]*)(#([^)\s]+))?\)", read(name)):
         path = (ROOT / name).parent / target if target else ROOT / name
