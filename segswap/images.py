@@ -48,8 +48,8 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
         raise UnreadableImage(f"{path}: {error}; replace or remove the file") from None
 
 
-def list_images(folder: str | os.PathLike) -> list[Path]:
-    """Return the picture files of a folder (not of its subfolders), sorted by name.
+def list_images(folder: str | os.PathLike, subfolders: bool = False) -> list[Path]:
+    """Return the picture files of a folder, if asked for also of its subfolders, sorted by path.
 
     Raises:
         InputError: when the folder is missing or holds no picture.
@@ -57,7 +57,8 @@ def list_images(folder: str | os.PathLike) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; expected a folder of pictures")
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+    entries = folder.rglob("*") if subfolders else folder.iterdir()
+    paths = sorted(path for path in entries if path.suffix.lower() in IMAGE_SUFFIXES)
     if not paths:
         raise InputError(f"{folder}: holds no picture ({', '.join(IMAGE_SUFFIXES)}); put at least one there")
     return paths

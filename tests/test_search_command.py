@@ -121,6 +121,17 @@ def test_every_picture_of_a_folder_is_a_query(run, folder, tmp_path, capsys, mon
     assert page.tags.count("image") - 10 <= 8 + 2, "each picture is embedded once, besides ten tints"
 
 
+def test_folders_of_folders_are_searched_where_that_is_asked_for(run, tmp_path):
+    database = write_folder(tmp_path / "database" / "street", {"1.jpg": (20, 30), "2.jpg": None}).parent
+    queries = write_folder(tmp_path / "queries" / "night", {"1.jpg": (40, 40)}).parent
+    asked = ("--queries", queries, "--database", database)
+    assert "database: holds no picture" in run(*asked) or "queries: holds no picture" in run(*asked)
+    assert run(*asked, "--subfolders") == 0
+    found = rows(tmp_path / "out/results.csv")
+    assert {row["query"] for row in found} == {"night/1.jpg"}
+    assert {row["image"] for row in found} == {"street/1.jpg", "street/2.jpg"}
+
+
 def test_queries_of_which_none_opens_are_an_error(run, folder, tmp_path):
     (tmp_path / "queries").mkdir()
     (tmp_path / "queries" / "q.jpg").write_bytes(b"")

@@ -99,6 +99,17 @@ def test_only_new_and_changed_pictures_are_read(folder, model, store, read, tmp_
     assert np.array_equal(old.features.read([3]), features), "who has the old one open goes on with it"
 
 
+def test_subfolders_are_looked_into_where_that_is_asked_for(folder, model, store, read):
+    write_folder(folder / "more" / "still", {"1.jpg": None, "6.jpg": None})
+    plain = open_index(folder, model, SIDE, store)
+    assert list(plain.names) == NAMES
+    read.clear()
+    deep = open_index(folder, model, SIDE, store, subfolders=True)
+    assert sorted(deep.names) == sorted([*NAMES, "more/still/1.jpg", "more/still/6.jpg"])
+    assert sorted(read) == ["1.jpg", "6.jpg"], "only what is new is read"
+    assert np.array_equal(deep.read(deep.names.index("more/still/1.jpg")), read_image(folder / "more/still/1.jpg"))
+
+
 def test_the_place_is_in_the_cache_and_another_for_another_model_side_or_folder(
     folder, model, tmp_path, monkeypatch, read
 ):
@@ -159,7 +170,7 @@ def test_unreadable_pictures_are_left_out_and_named(folder, model, store, read, 
 
 def test_a_picture_that_goes_while_the_folder_is_read_is_left_out(folder, model, store, monkeypatch):
     listed = index_module.list_images(folder)
-    monkeypatch.setattr(index_module, "list_images", lambda _: listed)
+    monkeypatch.setattr(index_module, "list_images", lambda *_: listed)
     listed[0].unlink()
     found = open_index(folder, model, SIDE, store)
     assert found.names == tuple(NAMES[1:])

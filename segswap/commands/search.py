@@ -47,9 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     asked.add_argument("--query", type=Path, help="picture to search for, or for what lies in its --box")
     asked.add_argument("--queries", type=Path, help="folder of pictures, each of them a query")
     parser.add_argument("--box", metavar="X1,Y1,X2,Y2", help="the detail in the query, in pixels; default: all of it")
-    parser.add_argument(
-        "--folder", "--database", required=True, type=Path, help="pictures to search; subfolders are not looked into"
-    )
+    parser.add_argument("--folder", "--database", required=True, type=Path, help="pictures to search")
+    parser.add_argument("--subfolders", action="store_true", help="look into the subfolders of all folders, too")
     parser.add_argument("-o", "--output", required=True, type=Path, help="folder to write")
     parser.add_argument(
         "--checkpoint", required=True, help="trained model, for example results/demo/checkpoints/stage2.pt"
@@ -90,11 +89,11 @@ def _check(args: argparse.Namespace) -> None:
             raise InputError(f"{flag} {folder}: no such folder; expected a folder of pictures")
 
 
-def _queries(folder: Path, side: int) -> Iterator[Query]:
+def _queries(folder: Path, paths: list[Path], side: int) -> Iterator[Query]:
     """Yield the pictures of a folder as queries; those that do not open are named and left out."""
-    for path in list_images(folder):
+    for path in paths:
         try:
-            yield read_query(path, None, side)
+            yield read_query(path, None, side, path.relative_to(folder).as_posix())
         except UnreadableImage as error:
             print(f"query left out: {error}", flush=True)
 
@@ -108,8 +107,10 @@ def execute(args: argparse.Namespace) -> None:
     device = pick_device(args.device)
     model, about = load_checkpoint(args.checkpoint, device)
     side = args.side or training_side(about)
-    if args.query is None:
-        queries = _queries(args.queries, side)
+    several = args.query is None
+    if several:
+        paths = list_images(args.queries, args.subfolders)
+        queries = _queries(args.queries, paths, side)
     else:
         queries = iter([read_query(args.query, None if args.box is None else parse_box(args.box), side)])
     try:
@@ -118,8 +119,10 @@ def execute(args: argparse.Namespace) -> None:
         raise InputError(
             f"{args.output}: cannot be made a folder ({error.strerror}); choose another --output"
         ) from None
-    index = open_index(args.folder, model, side, args.store)
-    negatives = None if args.negatives is None else open_index(args.negatives, model, side)
+    index = open_index(args.folder, model, side, args.store, args.subfolders)
+    negatives = None
+    if args.negatives is not None:
+        negatives = open_index(args.negatives, model, side, subfolders=args.subfolders)
     facts = {
         "folder": f"{args.folder} ({len(index)} pictures)",
         "model": str(args.checkpoint),
@@ -133,11 +136,10 @@ def execute(args: argparse.Namespace) -> None:
         "false-positive rate": f"{settings.false_positives:g}",
         **{f"left out: {name}": why for name, why in index.left_out.items()},
     }
-    top = args.top or _TOP[args.query is not None]
-    several = args.query is None
+    top = args.top or _TOP[not several]
     results = search_all(index, model, queries, settings, negatives, show_progress=not several)
     if several:
-        results = progress(results, "queries", total=len(list_images(args.queries)))
+        results = progress(results, "queries", total=len(paths))
     found = write_search(results, index, args.output, top, facts)
     if not found.queries:
         raise InputError(f"--queries {args.queries}: none of its pictures opens; put readable ones there")

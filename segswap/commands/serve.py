@@ -39,7 +39,8 @@ _NO_PASSWORD = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("--folder", help="of pictures to search; subfolders are not looked into")
+    parser.add_argument("--folder", help="of pictures to search")
+    parser.add_argument("--subfolders", action="store_true", help="look into the subfolders of all folders, too")
     parser.add_argument(
         "--checkpoint", required=True, help="trained model, for example results/demo/checkpoints/stage2.pt"
     )
@@ -101,8 +102,8 @@ def _serve(args: argparse.Namespace, settings: SearchSettings, listening: socket
         print(_NO_PASSWORD.format(host=args.host, port=listening.getsockname()[1]), file=sys.stderr, flush=True)
     model, about = load_checkpoint(args.checkpoint, pick_device(args.device))
     sides = default_sides(about if args.side is None else {"image_size": args.side})
-    index = open_index(args.folder, model, sides[0], args.store) if args.folder else None
-    negatives = open_index(args.negatives, model, sides[0]) if args.negatives else None
+    index = open_index(args.folder, model, sides[0], args.store, args.subfolders) if args.folder else None
+    negatives = open_index(args.negatives, model, sides[0], subfolders=args.subfolders) if args.negatives else None
     if index:
         _say_hidden(index)
     app = create_app(

@@ -95,14 +95,21 @@ def default_store(folder: Path, backbone: str, side: int) -> Path:
     return cache / "segswap" / f"{path.name[:60]}-{content_key([str(path), backbone, side])}"
 
 
-def open_index(folder: str | os.PathLike, model: SegSwap, side: int, store: str | os.PathLike | None = None) -> Index:
+def open_index(
+    folder: str | os.PathLike,
+    model: SegSwap,
+    side: int,
+    store: str | os.PathLike | None = None,
+    subfolders: bool = False,
+) -> Index:
     """Open the index of a folder; make it, or what has changed of it, first.
 
     Args:
-        folder: of pictures; subfolders are not looked into.
+        folder: of pictures.
         model: whose backbone gives the features, on the device that is to be used.
         side: in pixels that pictures are squashed to, a multiple of 16.
         store: folder of the index; None: ``default_store``.
+        subfolders: whether pictures in subfolders count; their names are paths below the folder.
 
     Raises:
         InputError: when the folder is missing, holds no picture or none that opens; when the store belongs to another
@@ -116,10 +123,10 @@ def open_index(folder: str | os.PathLike, model: SegSwap, side: int, store: str 
     except OSError as error:
         raise InputError(f"{store}: cannot be made a folder ({error.strerror}); choose another --store") from None
     found = _open(store, folder, model, about)
-    if found is None or _changed(found, _stamps(folder)):
+    if found is None or _changed(found, _stamps(folder, subfolders)):
         # Another process may have finished since it was looked at.
         with contextlib.closing(claim(store / "index.lock", f"the index in {store}")):
-            found, stamps = _open(store, folder, model, about), _stamps(folder)
+            found, stamps = _open(store, folder, model, about), _stamps(folder, subfolders)
             if found is None or _changed(found, stamps):
                 _build(store, folder, model, about, stamps, found)
                 found = _open(store, folder, model, about)
@@ -143,14 +150,15 @@ class _Kept:
     files: tuple[Path, Path]
 
 
-def _stamps(folder: Path) -> Stamps:
+def _stamps(folder: Path, subfolders: bool) -> Stamps:
     stamps = {}
-    for path in list_images(folder):
+    for path in list_images(folder, subfolders):
+        name = path.relative_to(folder).as_posix()
         try:
             status = path.stat()
-            stamps[path.name] = (status.st_size, status.st_mtime_ns)
+            stamps[name] = (status.st_size, status.st_mtime_ns)
         except OSError:
-            stamps[path.name] = (-1, -1)  # gone since it was listed: reading it says so
+            stamps[name] = (-1, -1)  # gone since it was listed: reading it says so
     return stamps
 
 
