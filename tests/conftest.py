@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +34,9 @@ settings.load_profile("segswap")
 
 # Hugging Face datasets reads local files alone: no test asks the network for anything.
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+# Where the tests run in the background of a shell, Ctrl-C is ignored by all that they start; some press it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # One thread for every library: test processes may run side by side, and sums must not depend on the cores.
 cv2.setNumThreads(1)

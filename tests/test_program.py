@@ -175,7 +175,7 @@ def test_ctrl_c_is_one_line_and_a_status_of_its_own():
     with started(code, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout.readline() == "at work\n"
         process.send_signal(signal.SIGINT)
-        said = process.communicate()[1]
+        said = process.communicate(timeout=60)[1]
     assert process.returncode == 130
     assert said == "interrupted: by Ctrl-C; nothing half written was left\n"
 
@@ -192,7 +192,7 @@ draw_coco({str(tmp_path / "coco")!r}, 1, "train", 5000, 2)
         while not list(tmp_path.glob(".coco*/images/*")) and process.poll() is None:
             pass
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
-        said = process.communicate()[1]
+        said = process.communicate(timeout=60)[1]
     assert process.returncode == 130
     assert "Traceback" not in said and said.endswith("interrupted: by Ctrl-C; nothing half written was left\n")
     assert not list(tmp_path.iterdir())
@@ -206,14 +206,14 @@ def test_a_reader_that_leaves_ends_the_program_without_a_word(code):
     os.close(read)
     with started(code, stdout=write, stderr=subprocess.PIPE) as process:
         os.close(write)
-        said = process.communicate()[1]
+        said = process.communicate(timeout=60)[1]
     assert (process.returncode, said) == (141, "")
 
 
 def test_a_broken_pipe_of_the_programs_own_is_a_bug():
     code = "import os\nread, write = os.pipe()\nos.close(read)\nos.write(write, b'x')"
     with started(code, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        said = process.communicate()[1]
+        said = process.communicate(timeout=60)[1]
     assert process.returncode == 1 and "Traceback" in said and "BrokenPipeError" in said
 
 
