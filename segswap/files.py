@@ -66,6 +66,21 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def make_folder(folder: Path, flag: str) -> None:
+    """Make a folder where it is absent.
+
+    Args:
+        flag: by which another one can be chosen, for the message.
+
+    Raises:
+        InputError: when it cannot be one.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made a folder ({error.strerror}); choose another {flag}") from None
+
+
 def claim(path: Path, what: str) -> IO[str]:
     """Make sure that no other process, on this machine or another, works on the same thing; hold it until closed.
 

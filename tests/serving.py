@@ -57,7 +57,7 @@ def equal_finder() -> SegSwap:
     return SegSwap(Patches(), Gate()).eval()
 
 
-def draw_folder(folder: Path) -> None:
+def draw_folder(folder: Path) -> Path:
     """Write 96 pixel pictures: a.png and b.png share a detail, the others nothing; one is a link out of the folder."""
     rng = np.random.default_rng(1)
 
@@ -72,6 +72,7 @@ def draw_folder(folder: Path) -> None:
     outside = folder.parent / "outside"
     write_picture(outside / "secret.png", noise())
     (folder / "z link.png").symlink_to(outside / "secret.png")
+    return folder
 
 
 def make_app(folder: Path, store: Path, model: SegSwap | None = None, **changes: object) -> Flask:

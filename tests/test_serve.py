@@ -15,31 +15,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from search_folders import make_model
 from serving import draw_folder
 from test_cli import run
 
 from segswap.drawing import encode_picture
-from segswap.models.backbone import Backbone, BackboneSettings
 from segswap.models.checkpoint import save_checkpoint
-from segswap.models.segswap import SegSwap
-from segswap.models.transformer import Transformer, TransformerSettings
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("served") / "my paintings"
-    folder.mkdir()
-    draw_folder(folder)
-    return folder
+    return draw_folder(tmp_path_factory.mktemp("served") / "my paintings")
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "model.pt"
-    model = SegSwap(
-        Backbone(BackboneSettings("resnet10", 8, 16)), Transformer(TransformerSettings("tiny", 16, 0.0, "matching"))
-    )
-    save_checkpoint(path, model, {"image_size": 96})
+    save_checkpoint(path, make_model(), {"image_size": 96})
     return path
 
 

@@ -30,10 +30,7 @@ LINK = 5
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("served") / "my paintings"
-    folder.mkdir()
-    draw_folder(folder)
-    return folder
+    return draw_folder(tmp_path_factory.mktemp("served") / "my paintings")
 
 
 @pytest.fixture(scope="module")

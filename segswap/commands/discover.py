@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from segswap.benchmarks.predictions import write_predictions
+from segswap.commands.arguments import add_checkpoint_argument, add_side_argument, check_side
 from segswap.device import add_device_argument, pick_device
 from segswap.discovery.candidates import all_pairs, candidate_pairs, window_descriptors
 from segswap.discovery.clusters import cluster_correspondences, cluster_regions, leading_clusters
@@ -24,7 +25,7 @@ from segswap.discovery.graph import GraphSettings, collection_graph
 from segswap.discovery.matching import match_collection
 from segswap.discovery.predictions import MatchSettings, PairPredictions, read_pair_predictions
 from segswap.errors import InputError
-from segswap.files import content_key, read_json, sha256, write_json
+from segswap.files import content_key, make_folder, read_json, sha256, write_json
 from segswap.matching.features import FeatureStore, extract_features
 from segswap.matching.match import training_side
 from segswap.models.checkpoint import load_checkpoint
@@ -43,12 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("folder", help="of images; subfolders are not looked into")
     parser.add_argument("-o", "--output", required=True, type=Path, help="folder to write")
-    parser.add_argument(
-        "--checkpoint", required=True, help="trained model, for example results/demo/checkpoints/stage2.pt"
-    )
-    parser.add_argument(
-        "--side", type=int, help="in pixels that images are squashed to; default: of the model's training (demo: 240)"
-    )
+    add_checkpoint_argument(parser)
+    add_side_argument(parser)
     parser.add_argument(
         "--candidates", type=int, default=30, help="images that each is matched with, the most alike ones; 0: all"
     )
@@ -72,8 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _check(args: argparse.Namespace) -> None:
     """Raise ``InputError`` for a value that cannot be meant."""
+    check_side(args.side)
     wrong = {
-        "--side": args.side is not None and (args.side <= 0 or args.side % 16),
         "--candidates": args.candidates < 0,
         "--windows": args.windows < 1,
         "--min-share": not 0 <= args.min_share < 1,
@@ -91,7 +88,6 @@ def _check(args: argparse.Namespace) -> None:
 
 
 _EXPECTED = {
-    "--side": "a positive multiple of 16",
     "--candidates": "0 (all) or more",
     "--windows": "1 or more",
     "--top-k": "1 or more",
@@ -139,12 +135,7 @@ def execute(args: argparse.Namespace) -> None:
     device = pick_device(args.device)
     model, _ = load_checkpoint(args.checkpoint, device)
     collection = open_folder(args.folder)
-    try:
-        args.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"{args.output}: cannot be made a folder ({error.strerror}); choose another --output"
-        ) from None
+    make_folder(args.output, "--output")
     predictions = predictions_of(collection, model, device, args)
     settings = GraphSettings(
         args.top_k, args.mask_threshold, args.sigma, two_cycles=True, mask_weighting=False, protocol="corrected"

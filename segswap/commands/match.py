@@ -23,9 +23,10 @@ from typing import Any
 
 from tqdm import tqdm
 
+from segswap.commands.arguments import add_checkpoint_argument
 from segswap.device import add_device_argument, pick_device
 from segswap.errors import InputError
-from segswap.files import sha256, write_text
+from segswap.files import make_folder, sha256, write_text
 from segswap.geometry import STRIDE
 from segswap.images import IMAGE_SUFFIXES, UnreadableImage
 from segswap.matching.match import AS_GIVEN, Match, default_sides, match_features, turns
@@ -38,7 +39,6 @@ from segswap.report.match_files import (
     JSON,
     MatchSettings,
     PictureFile,
-    make_folder,
     match_numbers,
     models_key,
     pair_key,
@@ -152,9 +152,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("first", nargs="?", type=Path, help="picture")
     parser.add_argument("second", nargs="?", type=Path, help="picture")
     parser.add_argument("--pairs", type=Path, metavar="CSV", help="list of pairs, in place of two pictures")
-    parser.add_argument(
-        "--checkpoint", required=True, help="trained model, for example results/demo/checkpoints/stage2.pt"
-    )
+    add_checkpoint_argument(parser)
     parser.add_argument(
         "--sides",
         type=int,
@@ -220,7 +218,7 @@ def execute(args: argparse.Namespace) -> None:
     _check(args)
     pairs = _read_list(args.pairs, args.output) if args.pairs else None
     if args.output is not None:
-        make_folder(args.output)
+        make_folder(args.output, "--output")
     matcher = _Matcher(args.checkpoint, args.device, lambda about: _settings(args, about))
     if pairs is None:
         found = match_pair(matcher, args.first, args.second, args.output)

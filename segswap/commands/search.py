@@ -15,8 +15,15 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
+from segswap.commands.arguments import (
+    add_checkpoint_argument,
+    add_search_arguments,
+    add_side_argument,
+    check_side,
+)
 from segswap.device import add_device_argument, pick_device
 from segswap.errors import InputError
+from segswap.files import make_folder
 from segswap.images import UnreadableImage, list_images
 from segswap.matching.match import training_side
 from segswap.models.checkpoint import load_checkpoint
@@ -48,27 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     asked.add_argument("--queries", type=Path, help="folder of pictures, each of them a query")
     parser.add_argument("--box", metavar="X1,Y1,X2,Y2", help="the detail in the query, in pixels; default: all of it")
     parser.add_argument("--folder", "--database", required=True, type=Path, help="pictures to search")
-    parser.add_argument("--subfolders", action="store_true", help="look into the subfolders of all folders, too")
     parser.add_argument("-o", "--output", required=True, type=Path, help="folder to write")
-    parser.add_argument(
-        "--checkpoint", required=True, help="trained model, for example results/demo/checkpoints/stage2.pt"
-    )
-    parser.add_argument(
-        "--side", type=int, help="in pixels that pictures are squashed to; default: of the model's training (demo: 240)"
-    )
-    parser.add_argument("--store", type=Path, help="folder that keeps the features; default: in the user's cache")
-    parser.add_argument(
-        "--shortlist", type=int, default=100, help="pictures that are matched, the most alike ones; 0: all"
-    )
-    parser.add_argument("--negatives", type=Path, help="folder of pictures that do not hold the query")
+    add_checkpoint_argument(parser)
+    add_side_argument(parser)
+    add_search_arguments(parser)
     parser.add_argument(
         "--negative-count", type=int, default=200, help="pictures without the query that scores are compared with"
-    )
-    parser.add_argument(
-        "--false-positives",
-        type=float,
-        default=0.01,
-        help="share of pictures without the query that may come out above the threshold",
     )
     parser.add_argument("--keep-self", action="store_true", help="keep the query's own picture among the results")
     parser.add_argument("--top", type=int, help="results shown; default: 20, of several queries 5 each")
@@ -80,8 +72,7 @@ def _check(args: argparse.Namespace) -> None:
     """Raise ``InputError`` for a value that cannot be meant."""
     if args.box is not None and args.query is None:
         raise InputError("--box: belongs to one --query; pictures of --queries are searched whole")
-    if args.side is not None and (args.side <= 0 or args.side % 16):
-        raise InputError(f"--side {args.side}: expected a positive multiple of 16")
+    check_side(args.side)
     if args.top is not None and args.top < 1:
         raise InputError(f"--top {args.top}: expected 1 or more")
     for flag, folder in (("--folder", args.folder), ("--negatives", args.negatives), ("--queries", args.queries)):
@@ -113,12 +104,7 @@ def execute(args: argparse.Namespace) -> None:
         queries = _queries(args.queries, paths, side)
     else:
         queries = iter([read_query(args.query, None if args.box is None else parse_box(args.box), side)])
-    try:
-        args.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"{args.output}: cannot be made a folder ({error.strerror}); choose another --output"
-        ) from None
+    make_folder(args.output, "--output")
     index = open_index(args.folder, model, side, args.store, args.subfolders)
     negatives = None
     if args.negatives is not None:

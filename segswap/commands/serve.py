@@ -13,9 +13,14 @@ import contextlib
 import socket
 import sys
 
+from segswap.commands.arguments import (
+    add_checkpoint_argument,
+    add_search_arguments,
+    add_side_argument,
+    check_side,
+)
 from segswap.device import add_device_argument, pick_device
 from segswap.errors import InputError
-from segswap.geometry import STRIDE
 from segswap.matching.match import default_sides
 from segswap.models.checkpoint import load_checkpoint
 from segswap.search.index import Index, open_index
@@ -40,29 +45,12 @@ _NO_PASSWORD = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("--folder", help="of pictures to search")
-    parser.add_argument("--subfolders", action="store_true", help="look into the subfolders of all folders, too")
-    parser.add_argument(
-        "--checkpoint", required=True, help="trained model, for example results/demo/checkpoints/stage2.pt"
-    )
-    parser.add_argument(
-        "--side",
-        type=int,
-        help="in pixels, of the pairs that the model was trained on; default: what it says (demo: 240)",
-    )
+    add_checkpoint_argument(parser)
+    add_side_argument(parser)
+    add_search_arguments(parser)
     parser.add_argument("--port", type=int, default=8000, help="0: any that is free; default: %(default)s")
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on; default: %(default)s, this machine alone"
-    )
-    parser.add_argument("--store", help="folder in which the folder's features are kept; default: the user's cache")
-    parser.add_argument("--negatives", help="folder of pictures without the details, by which scores are judged")
-    parser.add_argument(
-        "--shortlist", type=int, default=100, help="pictures compared in a search, the most alike ones; 0: all"
-    )
-    parser.add_argument(
-        "--false-positives",
-        type=float,
-        default=0.01,
-        help="share of pictures without the detail that may come out above the threshold",
     )
     parser.add_argument("--max-upload", type=float, default=40, help="largest picture that is taken, in MB")
     add_device_argument(parser)
@@ -70,8 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _check(args: argparse.Namespace) -> None:
     """Raise ``InputError`` for a value that cannot be meant."""
-    if args.side is not None and (args.side <= 0 or args.side % STRIDE):
-        raise InputError(f"--side {args.side}: expected a positive multiple of {STRIDE}")
+    check_side(args.side)
     if not 0 < args.max_upload <= 1000:
         raise InputError(f"--max-upload {args.max_upload:g}: expected MB, above 0 and up to 1000")
 

@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 
 from segswap.drawing import write_picture
 from segswap.errors import InputError
-from segswap.files import content_key, read_json, write_bytes, write_json
+from segswap.files import content_key, make_folder, read_json, write_bytes, write_json
 from segswap.images import resize
 from segswap.matching.alignment import Alignment, align, correspondences
 from segswap.matching.features import backbone_key
@@ -131,7 +131,7 @@ def write_match(
     Raises:
         InputError: when the folder cannot be made, or holds a file that is not a match's and would be written over.
     """
-    make_folder(folder)
+    make_folder(folder, "--output")
     _refuse_foreign(folder, files)
     for name in FILES:
         (folder / name).unlink(missing_ok=True)
@@ -187,14 +187,6 @@ def write_match(
 
 def _by(size: tuple[int, int]) -> str:
     return f"{size[0]} x {size[1]}"
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder for output, where it is absent; raises ``InputError`` where it cannot be one."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise InputError(f"{folder}: cannot be made a folder ({error.strerror}); choose another --output") from None
 
 
 def _refuse_foreign(folder: Path, files: tuple[PictureFile, PictureFile]) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from segswap.errors import InputError
-from segswap.files import NOT_ARRAYS, claim, content_key, read_json, sha256, whole_file, write_json
+from segswap.files import NOT_ARRAYS, claim, content_key, make_folder, read_json, sha256, whole_file, write_json
 from segswap.images import UnreadableImage, list_images, read_image
 from segswap.matching.features import FeatureStore, backbone_key, extract_features
 from segswap.models.segswap import SegSwap
@@ -118,10 +118,7 @@ def open_index(
     folder, backbone = Path(folder), backbone_key(model.backbone)
     store = default_store(folder, backbone, side) if store is None else Path(store)
     about = {"format": FORMAT, "folder": str(folder.resolve()), "backbone": backbone, "side": side, "windows": WINDOWS}
-    try:
-        store.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{store}: cannot be made a folder ({error.strerror}); choose another --store") from None
+    make_folder(store, "--store")
     found = _open(store, folder, model, about)
     if found is None or _changed(found, _stamps(folder, subfolders)):
         # Another process may have finished since it was looked at.

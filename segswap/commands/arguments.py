@@ -1,0 +1,47 @@
+"""Arguments that several commands take."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from segswap.errors import InputError
+from segswap.geometry import STRIDE
+
+
+def add_checkpoint_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--checkpoint``, for ``load_checkpoint``."""
+    parser.add_argument(
+        "--checkpoint", required=True, help="trained model, for example results/demo/checkpoints/stage2.pt"
+    )
+
+
+def add_side_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--side``, to be looked at with ``check_side``; None: that of the model's training."""
+    parser.add_argument(
+        "--side", type=int, help="in pixels that pictures are squashed to; default: of the model's training (demo: 240)"
+    )
+
+
+def check_side(side: int | None) -> None:
+    """Raise ``InputError`` for a ``--side`` that no picture can have."""
+    if side is not None and (side <= 0 or side % STRIDE):
+        raise InputError(f"--side {side}: expected a positive multiple of {STRIDE}")
+
+
+def add_search_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what decides how a folder is indexed and searched, beside the folder itself and ``--side``."""
+    parser.add_argument("--subfolders", action="store_true", help="look into the subfolders of all folders, too")
+    parser.add_argument("--store", type=Path, help="folder that keeps the features; default: in the user's cache")
+    parser.add_argument(
+        "--shortlist", type=int, default=100, help="pictures that are matched, the most alike ones; 0: all"
+    )
+    parser.add_argument(
+        "--negatives", type=Path, help="folder of pictures without the query, by which scores are judged"
+    )
+    parser.add_argument(
+        "--false-positives",
+        type=float,
+        default=0.01,
+        help="share of pictures without the query that may come out above the threshold",
+    )
