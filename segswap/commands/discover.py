@@ -32,7 +32,6 @@ from segswap.models.checkpoint import load_checkpoint
 from segswap.models.segswap import SegSwap
 from segswap.progress import progress
 from segswap.report.clusters import write_clusters_page
-from segswap.weights import tensors_sha256
 
 EXAMPLES = """
 segswap discover pictures -o out --checkpoint results/demo/checkpoints/stage2.pt --side 240
@@ -107,7 +106,7 @@ def predictions_of(
         {
             "images": [(name, sha256(collection.folder / name)) for name in progress(collection.images, "hashes")],
             # Of the weights, not of a file: the model may come from a folder or from the Hugging Face hub.
-            "model": tensors_sha256(model.state_dict()),
+            "model": model.key,
             "settings": [side, args.candidates, args.windows, vars(settings)],
         }
     )

@@ -40,7 +40,6 @@ from segswap.report.match_files import (
     MatchSettings,
     PictureFile,
     match_numbers,
-    models_key,
     pair_key,
     read_done,
     write_match,
@@ -65,7 +64,7 @@ class _Matcher:
         """Read the model; ``settings`` are made of what the checkpoint says about itself."""
         self._model, about = load_checkpoint(checkpoint, pick_device(device))
         self.settings = settings(about)
-        self._key = models_key(self._model)
+        self._key = self._model.key
         self._said = {"checkpoint": checkpoint, "key": self._key}
         self._recent = RecentPictures(self._model, self.settings.sides)
 

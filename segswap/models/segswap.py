@@ -16,6 +16,7 @@ from segswap.models.backbone import Backbone
 from segswap.models.card import model_card
 from segswap.models.forms import CARD_NAME, Contents, read_contents, write_folder
 from segswap.models.hub import locate
+from segswap.weights import tensors_sha256
 
 
 class SegSwap(
@@ -43,6 +44,11 @@ class SegSwap(
         self.backbone = backbone.freeze()
         self.matcher = matcher
         self.about = about or {}
+
+    @property
+    def key(self) -> str:
+        """A 16-digit key of the weights, wherever they were read from."""
+        return tensors_sha256(self.state_dict())[:16]
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Return the features of images, (B, C, h, w), channels last in memory, without a gradient."""

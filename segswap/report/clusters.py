@@ -14,11 +14,11 @@ import numpy as np
 import pyarrow as pa
 
 from segswap.discovery.collection import Collection
-from segswap.drawing import coloured_lines, evenly_spread, fit
+from segswap.drawing import coloured_lines, evenly_spread
 from segswap.files import write_text
 from segswap.progress import progress
 from segswap.report.document import html_document
-from segswap.report.svg import embedded, lines, svg, used
+from segswap.report.svg import EmbeddedPictures, lines, svg, used
 
 _LONGEST = 320
 """Longer side of an embedded image in pixels: 100 images make a page of some 3 MB."""
@@ -56,8 +56,7 @@ class _Page:
         self._collection = collection
         self._number = {name: number for number, name in enumerate(collection.images)}
         self._full: dict[str, tuple[int, int]] = {}
-        self._shown: dict[str, tuple[int, int]] = {}
-        self._elements: list[str] = []
+        self.pictures = EmbeddedPictures(_LONGEST, _QUALITY)
 
     def identity(self, image: str) -> str:
         """Return the id of an image; file names are no ids."""
@@ -65,22 +64,17 @@ class _Page:
 
     def size(self, image: str) -> tuple[int, int]:
         """Return the shown width and height of an image, embedding it if it is not yet."""
-        if image not in self._shown:
+        identity = self.identity(image)
+        if identity not in self.pictures:
             picture = self._collection.read(self._number[image])
-            small = fit(picture, _LONGEST)
             self._full[image] = picture.shape[1::-1]
-            self._shown[image] = small.shape[1::-1]
-            self._elements.append(embedded(small, self.identity(image), _QUALITY))
-        return self._shown[image]
+            self.pictures.add(identity, picture)
+        return self.pictures.size(identity)
 
     def scaled(self, image: str, box: list[float]) -> np.ndarray:
         """Return a box (x1, y1, x2, y2) of the image's pixels in those that are shown."""
         shown = np.array(self.size(image))
         return np.array(box) * np.tile(shown / self._full[image], 2)
-
-    def definitions(self) -> str:
-        """Return the embedded images, themselves invisible."""
-        return f'<svg width="0" height="0" aria-hidden="true"><defs>{"".join(self._elements)}</defs></svg>'
 
 
 def _region(page: _Page, row: dict[str, Any]) -> str:
@@ -188,7 +182,7 @@ def write_clusters_page(
         "<p>Each cluster is one detail that several images repeat, strongest first. A click on a region shows the "
         "pairs of its image, with the cells that correspond.</p>",
         f"<dl>{listed}</dl></header>",
-        page.definitions(),
+        page.pictures.definitions(),
         *(clusters or ["<p>Nothing repeats: no correspondence between two images agrees with another one.</p>"]),
     ]
     write_text(output, html_document("What the images share", "\n".join(body), _CSS))

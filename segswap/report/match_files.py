@@ -14,9 +14,7 @@ from segswap.errors import InputError
 from segswap.files import content_key, make_folder, read_json, write_bytes, write_json
 from segswap.images import resize
 from segswap.matching.alignment import Alignment, align, correspondences
-from segswap.matching.features import backbone_key
 from segswap.matching.match import AS_GIVEN, Match, Turn, fitted_size
-from segswap.models.segswap import SegSwap
 from segswap.report.match_page import match_gif, match_picture, write_match_page
 
 JSON, PICTURE, ANIMATION, PAGE = FILES = ("match.json", "match.jpg", "match.gif", "index.html")
@@ -51,13 +49,8 @@ class PictureFile:
     digest: str
 
 
-def models_key(model: SegSwap) -> str:
-    """Return a key of a model's weights, wherever they were read from."""
-    return content_key([backbone_key(part) for part in (model.backbone, model.matcher)])
-
-
 def pair_key(a: PictureFile, b: PictureFile, model: str, settings: MatchSettings) -> str:
-    """Return the key of what the files of a pair depend on; ``model``: of ``models_key``."""
+    """Return the key of what the files of a pair depend on; ``model``: its ``key``."""
     return content_key([_VERSION, a.digest, b.digest, model, asdict(settings)])
 
 

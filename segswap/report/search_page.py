@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from segswap.drawing import coloured_lines, fit
+from segswap.drawing import coloured_lines
 from segswap.files import whole_file, write_json, write_text
 from segswap.images import UnreadableImage
 from segswap.report.document import html_document
-from segswap.report.svg import embedded, lines, mask_tint, svg, used
+from segswap.report.svg import EmbeddedPictures, lines, mask_tint, svg, used
 from segswap.search.index import Index
 from segswap.search.search import Hit, Result
 
@@ -43,7 +43,6 @@ _CSS = """
 .hits li.above { border: 2px solid var(--accent); }
 .hits svg, .query svg { width: 100%; height: auto; max-height: 22rem; }
 .hits details svg { max-height: none; }
-.definitions { position: absolute; }
 @media (min-width: 45rem) { .hits li:has(details[open]) { grid-column: span 2; } }
 .query { display: flex; flex-wrap: wrap; gap: 1rem; margin: 1rem 0; }
 .query figure { flex: 0 1 22rem; }
@@ -151,36 +150,23 @@ class _Page:
 
     def __init__(self, index: Index) -> None:
         self._index = index
-        self._sizes: dict[str, tuple[int, int]] = {}
-        self._elements: list[str] = []
+        self.pictures = EmbeddedPictures(_LONGEST, _QUALITY)
 
     def hit(self, number: int) -> tuple[str, tuple[int, int]]:
         """Return id and shown (width, height) of a picture of the index; a grey one where its file has gone."""
         identity = f"image-{number}"
-        if identity not in self._sizes:
+        if identity not in self.pictures:
             try:
                 picture = self._index.read(number)
             except UnreadableImage:
                 width, height = self._index.sizes[number]
                 picture = np.full((height, width, 3), 128, np.uint8)
-            self.embed(identity, picture)
-        return identity, self._sizes[identity]
+            self.pictures.add(identity, picture)
+        return identity, self.pictures.size(identity)
 
     def full_size(self, number: int) -> tuple[int, int]:
         """Return (width, height) of a picture of the index, in its own pixels."""
         return tuple(self._index.sizes[number].tolist())
-
-    def embed(self, identity: str, picture: np.ndarray) -> tuple[int, int]:
-        """Embed a picture under an id; return its shown (width, height)."""
-        small = fit(picture, _LONGEST)
-        self._sizes[identity] = small.shape[1::-1]
-        self._elements.append(embedded(small, identity, _QUALITY))
-        return self._sizes[identity]
-
-    def definitions(self) -> str:
-        """Return the embedded pictures, themselves invisible."""
-        elements = "".join(self._elements)
-        return f'<svg class="definitions" width="0" height="0" aria-hidden="true"><defs>{elements}</defs></svg>'
 
 
 def _rectangle(box: Iterable[float], full: Iterable[int], shown: Iterable[int]) -> str:
@@ -193,13 +179,13 @@ def _rectangle(box: Iterable[float], full: Iterable[int], shown: Iterable[int]) 
 def _section(page: _Page, number: int, result: Result, top: int) -> str:
     query = result.query
     whole, detail = f"query-{number}", f"query-{number}-detail"
-    shown = page.embed(whole, query.image)
+    shown = page.pictures.add(whole, query.image)
     full = query.image.shape[1::-1]
     body = used(whole)
     if query.box is not None:
         body += _rectangle(query.box, full, shown)
         x1, y1, x2, y2 = (round(value) for value in query.region)
-        detail_size = page.embed(detail, query.image[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)])
+        detail_size = page.pictures.add(detail, query.image[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)])
     else:
         detail, detail_size = whole, shown
     what = query.name if query.box is None else f"{query.name}, box {','.join(f'{v:g}' for v in query.box)}"
@@ -279,7 +265,7 @@ def _document(page: _Page, sections: list[str], told: list[dict[str, Any]], fact
         "where it lies. A p-value is the share of pictures without the query that score as high: the smaller, the "
         "surer.</p>",
         f"<dl>{listed}</dl>{more}</header>",
-        page.definitions(),
+        page.pictures.definitions(),
         *sections,
     ]
     return html_document(title, "\n".join(body), _CSS)

@@ -12,7 +12,7 @@ from html import escape
 import cv2
 import numpy as np
 
-from segswap.drawing import CYAN, Colour, data_uri
+from segswap.drawing import CYAN, Colour, data_uri, fit
 from segswap.images import encode_jpeg, resize
 
 _DRAWN = 4
@@ -32,6 +32,35 @@ def embedded(picture: np.ndarray, identity: str, quality: int) -> str:
     height, width = picture.shape[:2]
     uri = data_uri(encode_jpeg(picture, quality), "image/jpeg")
     return f'<image id="{escape(identity)}" href="{uri}" width="{width}" height="{height}"/>'
+
+
+class EmbeddedPictures:
+    """The pictures of a page, each embedded once, small, and shown again by reference (``used``)."""
+
+    def __init__(self, longest: int, quality: int) -> None:
+        """Start with none; ``longest`` is the longer side of an embedded picture in pixels, ``quality`` JPEG's."""
+        self._longest, self._quality = longest, quality
+        self._sizes: dict[str, tuple[int, int]] = {}
+        self._elements: list[str] = []
+
+    def __contains__(self, identity: str) -> bool:
+        return identity in self._sizes
+
+    def add(self, identity: str, picture: np.ndarray) -> tuple[int, int]:
+        """Embed a picture, RGB uint8 (H, W, 3), under an id; return its shown (width, height)."""
+        small = fit(picture, self._longest)
+        self._sizes[identity] = small.shape[1::-1]
+        self._elements.append(embedded(small, identity, self._quality))
+        return self._sizes[identity]
+
+    def size(self, identity: str) -> tuple[int, int]:
+        """Return the shown (width, height) of a picture that is embedded."""
+        return self._sizes[identity]
+
+    def definitions(self) -> str:
+        """Return the element that holds the pictures, itself invisible and without room of its own."""
+        elements = "".join(self._elements)
+        return f'<svg width="0" height="0" aria-hidden="true" style="position:absolute"><defs>{elements}</defs></svg>'
 
 
 def used(identity: str, x: float = 0) -> str:
