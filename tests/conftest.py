@@ -19,9 +19,10 @@ from hypothesis import HealthCheck, settings
 
 from segswap.demo_world.coco import draw_coco, draw_style_images
 from segswap.pairs.objects import SCHEMA, ObjectSettings, ObjectTable, build_object_table
+from segswap.pairs.pair_set import PairSet
 from segswap.pairs.recipe import KINDS, PairSettings
 from segswap.pairs.render import Photos
-from segswap.pairs.shards import PairSet, shard_indices, shard_name, write_set_manifest, write_shard
+from segswap.pairs.shards import shard_indices, shard_name, write_set_manifest, write_shard
 from segswap.pairs.style import Reinhard, StyleStatistics, compute_style_statistics
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from segswap.matching.features import FeatureStore, extract_features
 from segswap.models.backbone import Backbone, BackboneSettings
 from segswap.models.segswap import SegSwap
 from segswap.models.transformer import Transformer, TransformerSettings
-from segswap.pairs.shards import PairSet, picture_name
+from segswap.pairs.pair_set import PairSet, picture_name
 from segswap.training.batches import BatchSettings, PairBatches, load_batches
 from segswap.training.numerics import Numerics
 from segswap.training.processes import Processes

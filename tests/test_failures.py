@@ -25,7 +25,7 @@ from workflow_runs import ROOT, command, copy_project, digests, planned, snakema
 from segswap import sharing
 from segswap.config import SCHEMA, complete_config, merged, read_schema
 from segswap.errors import InputError
-from segswap.pairs.shards import PairSet
+from segswap.pairs.pair_set import PairSet
 from segswap.pairs.verify import verify_set
 
 pytestmark = pytest.mark.slow

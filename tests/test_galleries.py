@@ -11,7 +11,8 @@ from html_pages import NASTY, outside, parse
 from segswap.errors import InputError
 from segswap.files import read_json, write_json
 from segswap.images import read_image
-from segswap.pairs.shards import PairSet, write_set_manifest, write_shard
+from segswap.pairs.pair_set import PairSet
+from segswap.pairs.shards import write_set_manifest, write_shard
 from segswap.report.galleries import describe_sample, describe_set, gallery_sheet, write_gallery
 
 

@@ -23,9 +23,10 @@ from hypothesis import strategies as st
 from segswap.errors import InputError
 from segswap.files import read_json, sha256, write_json
 from segswap.images import decode_image, encode_jpeg
+from segswap.pairs.pair_set import PairSet, unpack_labels
 from segswap.pairs.recipe import KINDS, PairRecipe
 from segswap.pairs.render import make_pair, pair_geometry, render
-from segswap.pairs.shards import PairSet, shard_indices, shard_name, unpack_labels, write_set_manifest, write_shard
+from segswap.pairs.shards import shard_indices, shard_name, write_set_manifest, write_shard
 from segswap.pairs.style import Reinhard
 
 LABELS = ("mask_a", "mask_b", "corr_a", "corr_b")

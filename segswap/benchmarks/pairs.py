@@ -12,8 +12,8 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
+from segswap.pairs.pair_set import PairSet, picture_name
 from segswap.pairs.render import Labels
-from segswap.pairs.shards import PairSet, picture_name
 from segswap.progress import progress
 
 STYLES = {"plain": ("a.jpg", "b.jpg"), "styled": ("as.jpg", "bs.jpg")}

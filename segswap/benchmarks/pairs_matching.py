@@ -17,7 +17,7 @@ from segswap.matching.cosine import best_cosines
 from segswap.matching.features import FeatureStore
 from segswap.matching.predict import predict_pairs
 from segswap.matching.score import symmetric_scores
-from segswap.pairs.shards import PairSet, picture_name
+from segswap.pairs.pair_set import PairSet, picture_name
 from segswap.progress import progress
 
 

@@ -47,8 +47,8 @@ from segswap.drawing import (
 from segswap.errors import InputError
 from segswap.geometry import grid_shape
 from segswap.images import read_image
+from segswap.pairs.pair_set import PairSet
 from segswap.pairs.render import Labels
-from segswap.pairs.shards import PairSet
 from segswap.training.pools import PoolImage, read_pool_image, read_pools
 
 Tables = Mapping[str, pa.Table]

@@ -13,8 +13,9 @@ from segswap.config import read_config
 from segswap.drawing import contact_sheet, write_picture
 from segswap.errors import InputError
 from segswap.files import write_bytes
+from segswap.pairs.pair_set import Sample
 from segswap.pairs.recipe import KINDS
-from segswap.pairs.shards import Sample, provenance, sample_members
+from segswap.pairs.shards import provenance, sample_members
 from segswap.pairs.single import open_source
 from segswap.report.galleries import describe_sample, sample_pictures
 

@@ -18,9 +18,9 @@ from segswap.errors import InputError
 from segswap.files import NOT_ARRAYS, read_json_object, sha256
 from segswap.geometry import STRIDE
 from segswap.images import decode_image
+from segswap.pairs.pair_set import MANIFEST_NAME, PICTURES, read_shard_manifest, unpack_labels
 from segswap.pairs.recipe import RECIPE_VERSION
 from segswap.pairs.render import Labels
-from segswap.pairs.shards import MANIFEST_NAME, PICTURES, read_shard_manifest, unpack_labels
 from segswap.progress import progress
 
 

@@ -29,8 +29,8 @@ from segswap.drawing import (
     write_picture,
 )
 from segswap.files import read_json, write_text
+from segswap.pairs.pair_set import PairSet, Sample
 from segswap.pairs.recipe import rejected_reasons
-from segswap.pairs.shards import PairSet, Sample
 from segswap.report.document import html_document
 from segswap.report.svg import embedded, lines, mask_tint, svg, used
 

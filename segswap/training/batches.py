@@ -21,8 +21,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from segswap.errors import InputError
 from segswap.matching.features import FeatureStore
+from segswap.pairs.pair_set import PairSet, picture_name
 from segswap.pairs.render import Labels
-from segswap.pairs.shards import PairSet, picture_name
 from segswap.randomness import generator
 from segswap.training.losses import Targets
 

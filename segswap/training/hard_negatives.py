@@ -15,7 +15,7 @@ import torch
 
 from segswap.matching.features import images_to_tensor
 from segswap.models.segswap import SegSwap
-from segswap.pairs.shards import PairSet
+from segswap.pairs.pair_set import PairSet
 from segswap.progress import progress
 from segswap.randomness import generator
 from segswap.training.pools import MiningSettings, PoolImage, draw_pool, pool_photos, read_pool_image

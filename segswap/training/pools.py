@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from segswap.files import whole_file
 from segswap.images import resize
-from segswap.pairs.shards import PairSet
+from segswap.pairs.pair_set import PairSet
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from segswap.benchmarks.pairs import metrics
 from segswap.benchmarks.predictions import read_predictions
 from segswap.files import write_json
-from segswap.pairs.shards import PairSet
+from segswap.pairs.pair_set import PairSet
 from segswap.program import argument_parser, run
 
 

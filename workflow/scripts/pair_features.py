@@ -14,7 +14,7 @@ from segswap.device import add_device_argument, pick_device
 from segswap.matching.features import extract_features
 from segswap.models.backbone import add_backbone_arguments
 from segswap.models.checkpoint import load_backbone
-from segswap.pairs.shards import PairSet
+from segswap.pairs.pair_set import PairSet
 from segswap.program import argument_parser, run, whole_number
 
 

@@ -9,7 +9,7 @@ Example:
 from __future__ import annotations
 
 from segswap.benchmarks.pictures import draw_hard_negatives
-from segswap.pairs.shards import PairSet
+from segswap.pairs.pair_set import PairSet
 from segswap.program import argument_parser, run
 
 

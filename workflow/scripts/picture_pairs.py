@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from segswap.benchmarks.pictures import draw_pairs
 from segswap.benchmarks.predictions import add_by_matcher_arguments, read_by_matcher
-from segswap.pairs.shards import PairSet
+from segswap.pairs.pair_set import PairSet
 from segswap.program import argument_parser, run
 
 
