@@ -167,12 +167,10 @@ def _with_defaults(given: Section, schema: Section) -> Section:
 def _in_words(error: jsonschema.ValidationError) -> str:
     key = ".".join(str(part) for part in error.absolute_path) or "the configuration"
     if error.validator == "additionalProperties" and "properties" in error.schema:
-        known = list(error.schema["properties"])
         prefix = "".join(f"{part}." for part in error.absolute_path)
-        unknown = sorted(set(error.instance) - set(known), key=str)
-        return (
-            f"{', '.join(prefix + str(name) for name in unknown)}: unknown key; {_suggestion(unknown, known, prefix)}"
-        )
+        unknown = sorted(set(error.instance) - set(error.schema["properties"]), key=str)
+        named = ", ".join(prefix + str(name) for name in unknown)
+        return f"{named}: unknown key; {_suggestion(str(unknown[0]), error.schema, prefix)}"
     if error.validator == "type":
         wanted = error.validator_value
         wanted = " or ".join(wanted) if isinstance(wanted, list) else wanted
@@ -180,12 +178,16 @@ def _in_words(error: jsonschema.ValidationError) -> str:
     return f"{key}: {error.message}"
 
 
-def _suggestion(unknown: list[str], known: list[str], prefix: str) -> str:
+def _suggestion(unknown: str, section: Section, prefix: str) -> str:
     # Late: only a mistaken configuration needs it.
     import difflib
 
-    near = difflib.get_close_matches(str(unknown[0]), known, n=1)
-    return f"did you mean {prefix}{near[0]}?" if near else f"known here: {', '.join(known)}"
+    known = section["properties"]
+    deeper = [f"{name}.{unknown}" for name, entry in known.items() if unknown in entry.get("properties", {})]
+    meant = deeper or difflib.get_close_matches(unknown, known, n=1)
+    if meant:
+        return f"did you mean {' or '.join(prefix + name for name in meant)}?"
+    return f"known here: {', '.join(known)}"
 
 
 def _type_name(value: Any) -> str:

@@ -52,12 +52,13 @@ class Part:
 def objects(config: Config, split: str) -> Part:
     """The object table of a split: from annotations, or from segments that no annotation is needed for."""
     section = config["objects"]
-    bad = section["max_bad_share"]
-    if section["source"] == "annotations":
+    data, bad = section[split], section["max_bad_share"]
+    if data["source"] == "annotations":
+        read = {key: data[key] for key in ("annotations", "images")}
         areas = {key: section[key] for key in ("min_area_share", "max_area_share")}
-        return Part("objects", "annotations", {**section[split], "settings": {**areas, "max_bad_share": bad}})
+        return Part("objects", "annotations", {**read, "settings": {**areas, "max_bad_share": bad}})
     segments = {**section["segments"], "max_bad_share": bad}
-    return Part("objects", "segments", {"images": section[split]["images"], "settings": segments})
+    return Part("objects", "segments", {"images": data["images"], "settings": segments})
 
 
 def styles(config: Config) -> Part:
@@ -111,6 +112,17 @@ def backbone(config: Config) -> Part:
         "seed": config["seed"],
     }
     return Part("backbones", "pretrained", settings)
+
+
+def matcher_settings(config: Config) -> Config:
+    """Return what is trained on the features: the settings of its architecture, and which that is.
+
+    A transformer goes without saying: how it is described, and with it what was trained, is as it was before there
+    was another architecture.
+    """
+    architecture = config["model"]["architecture"]
+    named = {} if architecture == "transformer" else {"architecture": architecture}
+    return {**named, **config[architecture]}
 
 
 def pair_features(config: Config, split: str, kind: str) -> Part:

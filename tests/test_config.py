@@ -64,6 +64,16 @@ def test_defaults_are_not_shared_between_configurations() -> None:
         ("pears", 1, r"pears: unknown key; did you mean pairs\?"),
         ("pairs.sise", 160, r"pairs\.sise: unknown key; did you mean pairs\.size\?"),
         ("train.stage1.epoch", 3, r"train\.stage1\.epoch: unknown key; did you mean train\.stage1\.epochs\?"),
+        (
+            "objects.source",
+            "segments",
+            r"objects\.source: unknown key; .* objects\.train\.source or objects\.heldout\.source\?",
+        ),
+        (
+            "train.epochs",
+            3,
+            r"train\.epochs: unknown key; did you mean train\.stage1\.epochs or train\.stage2\.epochs\?",
+        ),
         ("demo.zzz", 1, r"demo\.zzz: unknown key; known here: train_images"),
         ("pairs.size", 150, r"pairs\.size: 150 is not a multiple of 16"),
         ("pairs.size", "big", r"pairs\.size: 'big' is of type string, expected integer"),
@@ -136,7 +146,11 @@ def test_the_papers_configuration_says_the_published_defaults() -> None:
         "Car100": 5.0,
         "Horse100": 1.2,
     }
-    stated = [path for path, _ in leaves(SCHEMA) if path[0] in ("pairs", "transformer") and path[-1] != "gallery"]
+    stated = [
+        path
+        for path, _ in leaves(SCHEMA)
+        if path[0] in ("pairs", "model", "transformer", "ncnet") and path[-1] != "gallery"
+    ]
     for path in stated:
         if path[-1] in ("max_attempts", "jpeg_quality", "initialisation"):
             continue

@@ -40,7 +40,7 @@ class Prediction:
 def add_matcher_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of a program that matches, for ``load_matcher``."""
     parser.add_argument("--checkpoint", required=True, help="of the model; the baseline takes its backbone")
-    parser.add_argument("--baseline", help="calibrated threshold: match by cosine instead of the transformer")
+    parser.add_argument("--baseline", help="calibrated threshold: match by cosine instead of the model's matcher")
 
 
 def load_matcher(
@@ -49,7 +49,7 @@ def load_matcher(
     """Return the backbone of a checkpoint and a matcher on its features.
 
     Args:
-        checkpoint: gives the backbone, and the transformer unless ``baseline`` is given.
+        checkpoint: gives the backbone, and the matcher unless ``baseline`` is given.
         baseline: JSON with the ``threshold`` of the cosine baseline; the matcher is then ``CosineMatcher``.
 
     Raises:

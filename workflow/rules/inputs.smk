@@ -163,6 +163,11 @@ def run_trunk(wildcards):
     return json.dumps(sharing.backbone(RUNS[wildcards.run]).settings["trunk"])
 
 
+def run_matcher(wildcards):
+    """Return the architecture and the settings of a run's matcher, as JSON."""
+    return json.dumps(sharing.matcher_settings(RUNS[wildcards.run]))
+
+
 def stored_features(wildcards):
     """Return the feature stores that training reads; none where it computes features in each step."""
     stored = RUNS[wildcards.run]["train"]["store_features"]

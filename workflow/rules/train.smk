@@ -73,8 +73,8 @@ rule pretrain_backbone:
 
 
 rule untrained_model:
-    """The frozen backbone and a transformer with random weights: where training starts, and the baseline
-    that shows what training gives."""
+    """The frozen backbone and a matcher with random weights: where training starts, and the baseline that shows
+    what training gives."""
     input:
         weights=run_trunk_weights,
     output:
@@ -88,14 +88,14 @@ rule untrained_model:
         runtime=10,
     params:
         backbone=run_trunk,
-        transformer=section("transformer"),
+        matcher=run_matcher,
         seed=setting("seed"),
         version=versions.TRAINING,
     shell:
         "python workflow/scripts/untrained_model.py"
         " --weights {input.weights:q}"
         " --backbone {params.backbone:q}"
-        " --transformer {params.transformer:q}"
+        " --matcher {params.matcher:q}"
         " --seed {params.seed}"
         " --checkpoint {output:q}"
         " > {log:q} 2>&1"
@@ -139,7 +139,7 @@ rule pair_features:
 
 
 rule stage1:
-    """The transformer learns masks and correspondences from positive pairs and from negatives within the
+    """The matcher learns masks and correspondences from positive pairs and from negatives within the
     batch; after each epoch it is validated on held-out pairs and the best model is kept.
     """
     input:

@@ -1,4 +1,4 @@
-r"""Train the transformer through one stage; with ``--mining`` on hard negatives (stage 2).
+r"""Train the matcher through one stage; with ``--mining`` on hard negatives (stage 2).
 
 Started by ``torchrun`` it trains together with the other processes.
 

@@ -1,0 +1,74 @@
+"""The program that makes the model where training starts: any architecture, and weights that the seed decides."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from segswap import sharing
+from segswap.config import SCHEMA, complete_config, read_schema
+from segswap.models.architectures import ARCHITECTURES, architecture_of
+from segswap.models.backbone import Backbone, BackboneSettings
+from segswap.models.checkpoint import load_checkpoint, save_backbone
+from segswap.models.transformer import Transformer, TransformerSettings
+from segswap.randomness import torch_seed
+
+ROOT = Path(__file__).parent.parent
+TRUNK = {"architecture": "resnet10", "width": 8, "projection": 16}
+
+
+@pytest.fixture
+def start(tmp_path: Path):
+    """Return a function that runs the program with the JSON of a matcher, and returns its checkpoint and its end."""
+    save_backbone(tmp_path / "backbone.pt", Backbone(BackboneSettings(**TRUNK)))
+
+    def run(matcher: str, seed: int = 1) -> tuple[Path, subprocess.CompletedProcess]:
+        done = subprocess.run(
+            [
+                sys.executable, str(ROOT / "workflow/scripts/untrained_model.py"),
+                "--weights", str(tmp_path / "backbone.pt"), "--backbone", json.dumps(TRUNK),
+                "--matcher", matcher, "--seed", str(seed), "--checkpoint", str(tmp_path / "untrained.pt"),
+            ],
+            cwd=ROOT, capture_output=True, text=True,
+        )  # fmt: skip
+        return tmp_path / "untrained.pt", done
+
+    return run
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_each_architecture_of_the_configuration_starts_from_its_own_section(start, architecture: str) -> None:
+    config = complete_config({"model": {"architecture": architecture}}, read_schema(SCHEMA))
+    path, done = start(json.dumps(sharing.matcher_settings(config)))
+    assert done.returncode == 0, done.stderr
+    model, about = load_checkpoint(path)
+    assert architecture_of(model.matcher) == architecture and about["seed"] == 1
+    settings = dataclasses.asdict(model.matcher.settings)
+    assert settings == {**settings, **config[architecture], "channels": 16}
+
+
+def test_a_transformer_has_the_weights_that_it_had_before_there_was_a_choice(start) -> None:
+    torch.manual_seed(torch_seed(7, "transformer"))
+    before = Transformer(TransformerSettings("tiny", 16, 0.0, "matching"))
+    path, done = start('{"size": "tiny", "dropout": 0, "initialisation": "matching"}', seed=7)
+    assert done.returncode == 0, done.stderr
+    found = dict(load_checkpoint(path)[0].matcher.state_dict())
+    torch.testing.assert_close(found, dict(before.state_dict()))
+
+
+def test_an_unknown_architecture_is_refused_with_those_that_are_known(start) -> None:
+    path, done = start('{"architecture": "oracle"}')
+    assert done.returncode != 0 and not path.exists()
+    assert "--matcher: architecture is 'oracle'; expected " in done.stderr and "transformer" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_configuration_and_the_models_have_the_same_architectures() -> None:
+    known = read_schema(SCHEMA)["properties"]["model"]["properties"]["architecture"]["enum"]
+    assert set(ARCHITECTURES) == set(known)
