@@ -242,6 +242,8 @@ INTRODUCTION = """\
 | `custom.yaml` | photos of your own |
 | `paper.yaml` | the published study |
 | `ablations.yaml` | the demo world again and again, each time with one thing changed, and one table |
+| `demo-four-models.yaml` | the demo world with the paper's four models: two kinds of objects, two matchers |
+| `paper-four-models.yaml` | the published study with all four |
 | `schema.yaml` | every key with type, default and meaning; this page is made from it by `python -m segswap.config` |
 
 A file given by `--configfile` stands alone: keys that it does not have take the defaults below, which are the

@@ -11,7 +11,8 @@ import jsonschema
 import pytest
 import yaml
 
-from segswap.config import complete_config, manual, read_schema
+from segswap import sharing
+from segswap.config import complete_config, manual, read_schema, study_runs, with_base
 from segswap.errors import InputError
 
 CONFIG = Path(__file__).parent.parent / "config"
@@ -123,12 +124,58 @@ def test_all_mistakes_are_listed_at_once() -> None:
     assert str(caught.value).count("\n  - ") >= 3
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "demo-long.yaml", "custom.yaml", "paper.yaml"])
+ALONE = ["config.yaml", "demo-long.yaml", "custom.yaml", "paper.yaml"]
+
+
+@pytest.mark.parametrize("name", ALONE)
 def test_shipped_configurations_are_usable(name: str) -> None:
     given = yaml.safe_load((CONFIG / name).read_text())
     config = complete_config(copy.deepcopy(given), SCHEMA)
     json.dumps(config)
     assert config["run"] == {"config.yaml": "demo"}.get(name, Path(name).stem)
+
+
+STUDIES = ["ablations.yaml", "demo-four-models.yaml", "paper-four-models.yaml"]
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_shipped_studies_are_usable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(CONFIG.parent)
+    runs = study_runs(with_base({"base": f"config/{name}"}), SCHEMA)
+    json.dumps(runs)
+    assert len(runs) > 1 and all(run.startswith(f"{Path(name).stem}-") for run in runs)
+
+
+def test_every_shipped_configuration_is_tested_and_in_the_manual() -> None:
+    shipped = {path.name for path in CONFIG.glob("*.yaml")} - {"schema.yaml"}
+    assert shipped == {*ALONE, *STUDIES}
+    assert all(f"| `{name}` |" in manual(SCHEMA) for name in shipped)
+
+
+@pytest.mark.parametrize("world", ["demo", "paper"])
+def test_four_models_are_judged_on_the_same_pairs_and_the_unsupervised_ones_train_without_annotations(
+    world: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(CONFIG.parent)
+    runs = study_runs(with_base({"base": f"config/{world}-four-models.yaml"}), SCHEMA)
+    models = {
+        name.removeprefix(f"{world}-four-models-"): (run["objects"]["train"]["source"], run["model"]["architecture"])
+        for name, run in runs.items()
+    }
+    assert models == {
+        "coco-transformer": ("annotations", "transformer"),
+        "coco-ncnet": ("annotations", "ncnet"),
+        "unsupervised-transformer": ("segments", "transformer"),
+        "unsupervised-ncnet": ("segments", "ncnet"),
+    }
+    for kind in sharing.KINDS:
+        assert len({sharing.pairs(run, "heldout", kind).name for run in runs.values()}) == 1
+        assert len({sharing.pairs(run, "train", kind).name for run in runs.values()}) == 2
+    for name, run in runs.items():
+        if "unsupervised" in name:
+            trained_on = [sharing.objects(run, "train"), *(sharing.pairs(run, "train", kind) for kind in sharing.KINDS)]
+            read = json.dumps([part.settings for part in (*trained_on, sharing.backbone(run))])
+            assert "annotations" not in read
 
 
 def test_the_papers_configuration_says_the_published_defaults() -> None:
