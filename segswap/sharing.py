@@ -4,6 +4,10 @@ Runs whose configurations agree in that part use the same files, below ``results
 the parts that it is made from, so its key changes with theirs. How programs run (device, number format chosen by it,
 workers) is in no key. Versions of stages (``segswap.versions``) are in none either, but for pairs: a new meaning
 replaces the files.
+
+What does depend on a run's own model lies in the run's folder. Where several runs of a study would make the same of it
+(a baseline's results), the first of them makes it, and the others use its files: ``calibration``, ``candidate_pairs``
+and ``results`` say what decides these.
 """
 
 from __future__ import annotations
@@ -217,6 +221,64 @@ def collections(config: Config, task: str) -> list[str]:
 DETAILS = ("brueghel", "planted")
 PLACES = ("tokyo247", "pitts30k", "own_places")
 COLLECTIONS = ("internet", "discovery")
+
+
+MATCHERS = ("trained", "untrained", "baseline")
+
+
+def calibration(config: Config) -> Config:
+    """Return everything that decides the threshold of the cosine baseline."""
+    return {
+        "backbone": backbone(config).name,
+        "pairs": [pairs(config, "train", kind).name for kind in KINDS],
+        "number": config["train"]["validation_pairs"],
+    }
+
+
+def candidate_pairs(config: Config, task: str, collection: str) -> Config:
+    """Return everything that decides which image pairs of a collection are matched."""
+    section = config["benchmarks"][task]
+    features = collection_features(config, task, collection).name
+    return {"features": features, "candidates": section["candidates"], "windows": section["windows"]}
+
+
+def results(config: Config, matcher: str, benchmark: str) -> Config:
+    """Return everything that decides what a matcher gives on a benchmark, its predictions and its numbers.
+
+    Runs of one study in which these values are equal have equal results.
+
+    Args:
+        matcher: of ``MATCHERS``; what is trained is the run's own.
+        benchmark: ``pairs``, or one of ``DETAILS``, ``PLACES`` and ``COLLECTIONS``.
+    """
+    decided_by = {"trained": _trained, "untrained": _untrained, "baseline": calibration}
+    # How many jobs share the work changes nothing, and labels of `validation` are read by trainings only.
+    section = {k: v for k, v in config["benchmarks"][benchmark].items() if k not in ("chunks", "validation")}
+    return {
+        "matcher": decided_by[matcher](config),
+        "features": [part.name for part in _benchmark_features(config, benchmark)],
+        "settings": section,
+        "protocol": config["protocol"],
+    }
+
+
+def _trained(config: Config) -> Config:
+    return {"run": config["run"]}
+
+
+def _untrained(config: Config) -> Config:
+    return {"backbone": backbone(config).name, "matcher": matcher_settings(config), "seed": config["seed"]}
+
+
+def _benchmark_features(config: Config, benchmark: str) -> list[Part]:
+    """Return the features that a benchmark matches; their settings name its data."""
+    if benchmark in DETAILS:
+        return [details_features(config, benchmark)]
+    if benchmark in PLACES:
+        return [places(config, benchmark)]
+    if benchmark in COLLECTIONS:
+        return [collection_features(config, benchmark, name) for name in collections(config, benchmark)]
+    return [pair_features(config, "heldout", kind) for kind in KINDS]
 
 
 def all_parts(config: Config) -> list[Part]:

@@ -98,6 +98,103 @@ def test_equal_configurations_have_equal_names_whatever_the_order_of_their_keys(
     assert names(backwards) == names(demo)
 
 
+BENCHMARKS = ("pairs", *sharing.DETAILS, *sharing.PLACES, *sharing.COLLECTIONS)
+
+
+def changed_results(config: Config, **changes: Any) -> dict[str, set[str]]:
+    """Return by matcher on which benchmarks a change of a run's configuration decides something else."""
+    other = merged(config, changes)
+    return {
+        matcher: {
+            name
+            for name in BENCHMARKS
+            if sharing.results(config, matcher, name) != sharing.results(other, matcher, name)
+        }
+        for matcher in sharing.MATCHERS
+    }
+
+
+NOWHERE, EVERYWHERE = {"untrained": set(), "baseline": set()}, set(BENCHMARKS)
+
+
+def test_what_is_trained_is_the_runs_own_and_nothing_else_is(demo: Config) -> None:
+    assert changed_results(demo, run="other") == {"trained": EVERYWHERE, **NOWHERE}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"train": {"loss": {"eta": 0}, "batch": {"stylise_probability": 0}, "stage2": {"epochs": 9}}},
+        {"train": {"numerics": {"precision": "bfloat16"}, "processes": 2}},
+        {"ncnet": {"top_k": 3}},
+        {"pairs": {"gallery": 3}},
+        {"benchmarks": {"run": ["pairs"]}},
+        {"benchmarks": {name: {"chunks": 5} for name in BENCHMARKS if name != "pairs"}},
+        {"benchmarks": {"brueghel": {"validation": "some.json"}}},
+    ],
+)
+def test_what_no_baseline_reads_changes_no_results_of_one(demo: Config, changes: Config) -> None:
+    assert changed_results(demo, **changes) == {"trained": set(), **NOWHERE}
+
+
+def test_a_change_reaches_the_results_that_it_decides_and_no_others(demo: Config) -> None:
+    def changed(**changes: Any) -> tuple[set[str], set[str]]:
+        found = changed_results(demo, **changes)
+        return found["untrained"], found["baseline"]
+
+    assert changed(seed=2) == changed(protocol="published") == (EVERYWHERE, EVERYWHERE)
+    assert changed(backbone={"pretrain": {"steps": 5}}) == (EVERYWHERE, EVERYWHERE)
+    assert changed(transformer={"size": "large"}) == (EVERYWHERE, set())
+    assert changed(model={"architecture": "ncnet"}) == (EVERYWHERE, set())
+    assert changed(train={"validation_pairs": 50}) == (set(), EVERYWHERE)
+    assert changed(pairs={"heldout": {"1obj": 5}}) == ({"pairs"}, {"pairs"})
+    assert changed(benchmarks={"pairs": {"limit": 50}}) == ({"pairs"}, {"pairs"})
+    for name, key, value in (
+        ("brueghel", "thresholds", [0.4]),
+        ("planted", "copies", 3),
+        ("tokyo247", "suppression", "before"),
+        ("internet", "sigma", {"default": 3.0}),
+        ("discovery", "clusters", 5),
+    ):
+        assert changed(benchmarks={name: {key: value}}) == ({name}, {name})
+    assert changed(benchmarks={"brueghel": {"labels": "other.json"}}) == ({"brueghel", "discovery"},) * 2
+
+
+def test_on_a_published_backbone_the_training_pairs_decide_the_baseline_alone(demo: Config) -> None:
+    published = merged(demo, {"backbone": {"weights": "resources/weights/moco.pth"}})
+    found = changed_results(published, objects={"train": {"source": "segments"}})
+    assert found == {"trained": set(), "untrained": set(), "baseline": EVERYWHERE}
+    assert sharing.calibration(published) == sharing.calibration(
+        merged(published, {"train": {"store_features": False}})
+    )
+
+
+def test_only_the_settings_of_the_architecture_that_is_trained_are_read(demo: Config) -> None:
+    assert sharing.matcher_settings(demo) == demo["transformer"], "as before there was another architecture"
+    ncnet = merged(demo, {"model": {"architecture": "ncnet"}})
+    assert sharing.matcher_settings(ncnet) == {"architecture": "ncnet", **demo["ncnet"]}
+    assert changed_results(ncnet, transformer={"size": "large"})["untrained"] == set()
+    assert changed_results(ncnet, ncnet={"width": 8})["untrained"] == EVERYWHERE
+
+
+def test_matched_image_pairs_are_decided_by_features_and_how_many_are_alike(demo: Config) -> None:
+    def pairs_of(**changes: Any) -> Config:
+        return sharing.candidate_pairs(merged(demo, changes), "discovery", "paintings")
+
+    for key, value in (("candidates", 3), ("windows", 2), ("image_size", 320)):
+        assert pairs_of(benchmarks={"discovery": {key: value}}) != pairs_of()
+    assert pairs_of(benchmarks={"discovery": {"sigma": 9}}, transformer={"size": "large"}, run="other") == pairs_of()
+
+
+def test_objects_come_from_annotations_or_segments_for_each_split(demo: Config) -> None:
+    segments = merged(demo, {"objects": {"train": {"source": "segments"}}})
+    assert sharing.objects(segments, "train").name.startswith("segments-")
+    assert sharing.objects(segments, "heldout") == sharing.objects(demo, "heldout")
+    assert changed(demo, objects={"segments": {"sigma": 2}}) == set()
+    assert changed(segments, objects={"train": {"annotations": "other.json"}}) == set()
+    assert "annotations" not in json.dumps(sharing.objects(segments, "train").settings)
+
+
 def test_all_parts_have_names_of_their_own_that_folders_can_have(demo: Config) -> None:
     parts = sharing.all_parts(demo)
     assert len({part.folder for part in parts}) == len(parts)

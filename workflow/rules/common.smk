@@ -5,11 +5,13 @@
 import json
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 
 from segswap import sharing, versions
 from segswap.config import complete_config, read_schema, study_runs, with_base
 from segswap.errors import InputError
+from segswap.files import content_key
 
 try:
     schema = read_schema(Path(workflow.basedir) / "config/schema.yaml")
@@ -27,7 +29,7 @@ STUDY = config["run"]
 DEMO = "resources/demo"
 KINDS = sharing.KINDS
 SPLITS = sharing.SPLITS
-MATCHERS = ("trained", "untrained", "baseline")
+MATCHERS = sharing.MATCHERS
 DETAILS = sharing.DETAILS
 PLACES = sharing.PLACES
 COLLECTIONS = sharing.COLLECTIONS

@@ -105,7 +105,7 @@ rule match_collection:
     input:
         unpack(matcher_inputs),
         collection=collection_images(),
-        pairs=f"{RESULTS}/{{task}}/{{collection}}-pairs.npz",
+        pairs=candidate_pairs,
         features=collection_features,
     output:
         f"{RESULTS}/{{task}}/{{matcher}}/{{collection}}-predictions-{{chunk}}.npz",
@@ -235,7 +235,7 @@ rule segment_internet:
 rule metrics_internet:
     """Precision (share of pixels that are right) and Jaccard index, means over images and over classes."""
     input:
-        lambda wildcards: segmentations(wildcards, wildcards.matcher),
+        lambda wildcards: segmentations(wildcards.run, wildcards.matcher),
     output:
         f"{RESULTS}/internet/{{matcher}}/metrics.json",
     log:

@@ -1,6 +1,8 @@
 # Makes: predictions, metrics and pictures of every benchmark, for the trained model and both baselines.
 # Needs: checkpoints, and each benchmark's data in its published layout. Predictions are stored, and metrics are
 # computed from them: a measure can change without running a model.
+#
+# In a study, tables and pictures take what several runs would make alike from the first of them (maker, inputs.smk).
 
 
 rule benchmarks:
@@ -248,7 +250,7 @@ rule metrics_details:
     input:
         unpack(details_data),
         predictions=lambda wildcards: chunk_predictions(
-            wildcards, wildcards.details, wildcards.matcher
+            wildcards.run, wildcards.details, wildcards.matcher
         ),
     output:
         metrics=f"{RESULTS}/{{details}}/{{matcher}}/metrics.json",
@@ -435,7 +437,7 @@ rule metrics_places:
     input:
         unpack(place_data),
         predictions=lambda wildcards: chunk_predictions(
-            wildcards, wildcards.places, wildcards.matcher
+            wildcards.run, wildcards.places, wildcards.matcher
         ),
     output:
         metrics=f"{RESULTS}/{{places}}/{{matcher}}/metrics.json",
@@ -500,10 +502,7 @@ rule join_metrics:
 rule picture_pairs:
     """Held-out pairs with the masks and correspondences that each matcher predicts."""
     input:
-        **{
-            matcher: f"{RESULTS}/pairs_benchmark/{matcher}/predictions.parquet"
-            for matcher in MATCHERS
-        },
+        unpack(pair_predictions_by_matcher),
         manifests=manifests("heldout"),
     output:
         report(

@@ -122,6 +122,35 @@ def drawn(folder):
     return [folder] if folder.startswith(f"{DEMO}/") else []
 
 
+# What another run of the study makes
+
+
+@cache
+def decided_by(run, decides, *names):
+    """Return the key of what decides a result of a run: of the values of a function of ``sharing``."""
+    return content_key(decides(RUNS[run], *names))
+
+
+@cache
+def maker(run, decides, *names):
+    """Return the run that makes a result, for all that would make the same: the first one of the study.
+
+    It does not depend on what is asked for: whatever the target, a result has one place.
+    """
+    wanted = decided_by(run, decides, *names)
+    return next(other for other in RUNS if decided_by(other, decides, *names) == wanted)
+
+
+def results_maker(run, matcher, benchmark):
+    """Return the run that makes the results of a matcher on a benchmark."""
+    return maker(run, sharing.results, matcher, benchmark)
+
+
+def baseline_threshold(run):
+    """Return the threshold of a run's cosine baseline."""
+    return f"results/{maker(run, sharing.calibration)}/baseline.json"
+
+
 # Runs
 
 
@@ -265,13 +294,15 @@ def stage2_settings(wildcards):
 def matcher_inputs(wildcards):
     """Return the files of a matcher: its checkpoint, and the threshold of the cosine baseline."""
     stage = "stage2" if wildcards.matcher == "trained" else "untrained"
-    folder = f"results/{wildcards.run}"
     baseline = (
-        {"baseline": f"{folder}/baseline.json"}
+        {"baseline": baseline_threshold(wildcards.run)}
         if wildcards.matcher == "baseline"
         else {}
     )
-    return {"checkpoint": f"{folder}/checkpoints/{stage}.pt", **baseline}
+    return {
+        "checkpoint": f"results/{wildcards.run}/checkpoints/{stage}.pt",
+        **baseline,
+    }
 
 
 def baseline_flag(wildcards, input):
@@ -279,20 +310,38 @@ def baseline_flag(wildcards, input):
     return flags(baseline=input.get("baseline"))
 
 
-def chunk_predictions(wildcards, benchmark, matcher):
-    """Return the prediction files of all chunks of a benchmark, in order."""
-    chunks = RUNS[wildcards.run]["benchmarks"][benchmark]["chunks"]
+def chunk_predictions(run, benchmark, matcher):
+    """Return a run's prediction files of all chunks of a benchmark, in order."""
+    chunks = RUNS[run]["benchmarks"][benchmark]["chunks"]
     return [
-        f"results/{wildcards.run}/{benchmark}/{matcher}/predictions-{chunk}.parquet"
+        f"results/{run}/{benchmark}/{matcher}/predictions-{chunk}.parquet"
         for chunk in range(chunks)
     ]
 
 
 def predictions_by_matcher(benchmark):
     """Return a function that gives the predictions of a benchmark by matcher; ``benchmark`` names a wildcard."""
-    return lambda wildcards: {
-        matcher: chunk_predictions(wildcards, wildcards.get(benchmark), matcher)
-        for matcher in MATCHERS
+
+    def files(wildcards):
+        name = wildcards.get(benchmark)
+        return {
+            matcher: chunk_predictions(
+                results_maker(wildcards.run, matcher, name), name, matcher
+            )
+            for matcher in MATCHERS
+        }
+
+    return files
+
+
+def pair_predictions_by_matcher(wildcards):
+    """Return the predictions of held-out pairs by matcher."""
+    makers = {
+        matcher: results_maker(wildcards.run, matcher, "pairs") for matcher in MATCHERS
+    }
+    return {
+        matcher: f"results/{run}/pairs_benchmark/{matcher}/predictions.parquet"
+        for matcher, run in makers.items()
     }
 
 
@@ -300,9 +349,10 @@ def matcher_metrics(matcher):
     """Return a function that gives the metrics of one matcher on a benchmark."""
 
     def path(wildcards):
-        pairs = wildcards.benchmark == "pairs"
-        folder = "pairs_benchmark" if pairs else wildcards.benchmark
-        return f"results/{wildcards.run}/{folder}/{matcher}/metrics.json"
+        name = wildcards.benchmark
+        folder = "pairs_benchmark" if name == "pairs" else name
+        run = results_maker(wildcards.run, matcher, name)
+        return f"results/{run}/{folder}/{matcher}/metrics.json"
 
     return path
 
@@ -381,6 +431,13 @@ def collection_settings(*keys):
     return values
 
 
+def candidate_pairs(wildcards):
+    """Return the image pairs of a collection that are matched."""
+    collection = wildcards.task, wildcards.collection
+    run = maker(wildcards.run, sharing.candidate_pairs, *collection)
+    return f"results/{run}/{wildcards.task}/{wildcards.collection}-pairs.npz"
+
+
 def collection_predictions(wildcards):
     """Return the predictions of all chunks of a collection's pairs, in order."""
     chunks = RUNS[wildcards.run]["benchmarks"][wildcards.task]["chunks"]
@@ -417,16 +474,21 @@ def eigenvector_flags(wildcards):
     return flags(**{"clusters": task["clusters"], "node-share": task["node_share"]})
 
 
-def segmentations(wildcards, matcher):
-    """Return the segmentations of all classes of Internet."""
-    classes = RUNS[wildcards.run]["benchmarks"]["internet"]["classes"]
-    folder = f"results/{wildcards.run}/internet/{matcher}"
+def segmentations(run, matcher):
+    """Return a run's segmentations of all classes of Internet."""
+    classes = RUNS[run]["benchmarks"]["internet"]["classes"]
+    folder = f"results/{run}/internet/{matcher}"
     return [f"{folder}/{name}-segmentations.parquet" for name in classes]
 
 
 def internet_by_matcher(wildcards):
     """Return the segmentations and the soft masks of all classes of Internet by matcher."""
-    by_matcher = {matcher: segmentations(wildcards, matcher) for matcher in MATCHERS}
+    by_matcher = {
+        matcher: segmentations(
+            results_maker(wildcards.run, matcher, "internet"), matcher
+        )
+        for matcher in MATCHERS
+    }
     masks = {
         f"{matcher}_masks": [
             path.replace("-segmentations.parquet", "-masks.npz") for path in paths

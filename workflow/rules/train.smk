@@ -13,11 +13,11 @@ rule models:
                 f"{RESULTS}/checkpoints/stage1.pt",
                 f"{RESULTS}/checkpoints/stage2.pt",
                 f"{RESULTS}/pictures/hard_negatives.jpg",
-                f"{RESULTS}/baseline.json",
                 f"{RESULTS}/shared.json",
             ],
             run=RUNS,
         ),
+        [baseline_threshold(run) for run in RUNS],
 
 
 rule train_stage1:
