@@ -17,6 +17,8 @@ import pytest
 from html_pages import unloaded
 from workflow_runs import ROOT, copy_project, digests, files_below, planned, snakemake
 
+from segswap.commands.info import describe
+
 BENCHMARKS = ("pairs", "brueghel", "planted", "tokyo247", "pitts30k", "internet", "discovery")
 
 pytestmark = pytest.mark.slow
@@ -197,7 +199,7 @@ def test_runs_side_by_side_share_what_they_have_in_common_and_stand_in_one_table
         "base": "config/tiny.yaml",
         "run": "study",
         "benchmarks": {"run": ["pairs"]},
-        "runs": {"full": {}, "no-correspondence-loss": {"train": {"loss": {"eta": 0}}}},
+        "runs": {"full": {}, "ncnet": {"model": {"architecture": "ncnet"}}},
     }
     (folder / "config/study.yaml").write_text(json.dumps(study))
     settings = ("--configfile", "config/study.yaml")
@@ -206,12 +208,16 @@ def test_runs_side_by_side_share_what_they_have_in_common_and_stand_in_one_table
     assert jobs["stage1"] == jobs["stage2"] == jobs["link_shared"] == 2
     shared = {"object_table", "style_statistics", "pair_shard", "pair_manifest", "pretrain_backbone", "pair_features"}
     assert not shared & set(jobs), "made by the run before"
+    assert jobs["calibrate_baseline"] == 1 and jobs["predict_pairs"] == jobs["metrics_pairs"] == 5, "one baseline"
     said = snakemake(folder, *settings)
     table = (folder / "results/study/tables/comparison.md").read_text()
-    assert "| study-full | nothing |" in table and "| study-no-correspondence-loss | train.loss.eta: 0 |" in table
+    assert "| study-full | nothing |" in table and "| study-ncnet | model.architecture: ncnet |" in table
     assert "| study-full | nothing |" in said
-    checkpoints = [folder / f"results/study-{name}/checkpoints/stage1.pt" for name in study["runs"]]
-    assert checkpoints[0].read_bytes() != checkpoints[1].read_bytes()
+    metrics = [json.loads((folder / f"results/study-{name}/metrics/pairs.json").read_text()) for name in study["runs"]]
+    of_baseline = [{key: found[key] for key in found if key.startswith("baseline_")} for found in metrics]
+    assert of_baseline[0] == of_baseline[1] and metrics[0]["untrained_roc_auc"] != metrics[1]["untrained_roc_auc"]
+    models = [folder / f"results/study-{name}/checkpoints/stage2.pt" for name in study["runs"]]
+    assert [describe(str(path))["architecture"] for path in models] == ["transformer", "ncnet"]
     assert not planned(folder, *settings) and planned(folder) == of_tiny, "the runs leave each other alone"
     links = [folder / f"results/{run}/pairs/train/1obj" for run in ("tiny", "study-full")]
     assert links[0].resolve() == links[1].resolve()
@@ -226,6 +232,29 @@ def test_the_ablations_plan_makes_once_what_they_have_in_common(finished: Path) 
     assert jobs["stage1"] == jobs["stage2"] == 10 and jobs["compare_runs"] == 1
     assert jobs["pair_shard"] == 18, "4 shards of each kind, with and without blending, and one of each held out"
     assert jobs["pretrain_backbone"] == 2 and jobs["pair_features"] == 8 and jobs["features_places"] == 2
+    assert jobs["calibrate_baseline"] == 2, "one for each set of training pairs"
+    assert jobs["predict_pairs"] == jobs["metrics_places"] == 17, (
+        "10 trained, 5 untrained (4 sizes, and another backbone), 2 baselines"
+    )
+
+
+@pytest.mark.parametrize("world", ["demo", "paper"])
+def test_the_plan_of_four_models_makes_once_what_they_have_in_common(finished: Path, world: str) -> None:
+    jobs = planned(finished, "--configfile", f"config/{world}-four-models.yaml")
+    assert jobs["untrained_model"] == jobs["stage1"] == jobs["stage2"] == 4 and jobs["compare_runs"] == 1
+    assert jobs["object_table"] == 2 and jobs["segment_table"] == 1, "held-out objects are annotated"
+    assert jobs["pair_shard"] == {"demo": 18, "paper": 402}[world], "training pairs twice, held-out pairs once"
+    assert jobs["pair_manifest"] == 6 and jobs["calibrate_baseline"] == 2
+    # In the demo the backbone learns from the training pairs, so there are two; the paper's is a file.
+    backbones = {"demo": 2, "paper": 1}[world]
+    assert jobs.get("pretrain_backbone", 0) == {"demo": 2, "paper": 0}[world]
+    assert jobs["pair_features"] == 4 + 2 * backbones, "of each set once, of held-out pairs by each backbone"
+    assert jobs["features_places"] == 2 * backbones and jobs["features_details"] == backbones
+    assert jobs["candidate_pairs"] == {"demo": 3 * 2, "paper": 3 + 1}[world]
+    makers = 4 + 2 * backbones + 2  # trained models, untrained ones, baselines
+    assert jobs["predict_pairs"] == jobs["metrics_pairs"] == makers
+    assert jobs["metrics_places"] == 2 * makers and jobs["metrics_internet"] == makers
+    assert jobs["join_metrics"] == 4 * {"demo": 5, "paper": 6}[world], "each run has all numbers"
 
 
 def test_absent_requested_data_is_named_and_stops_nothing_else(finished: Path) -> None:
