@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from segswap.models.ncnet import NcNet, NcNetSettings
 from segswap.models.transformer import Transformer, TransformerSettings
 
 
@@ -26,7 +27,10 @@ class Architecture:
     settings: type[Any]
 
 
-ARCHITECTURES = {"transformer": Architecture(Transformer, TransformerSettings)}
+ARCHITECTURES = {
+    "transformer": Architecture(Transformer, TransformerSettings),
+    "ncnet": Architecture(NcNet, NcNetSettings),
+}
 
 
 def architecture_of(matcher: nn.Module) -> str:
