@@ -26,10 +26,12 @@ rule summary:
         mem_mb=memory(500),
         runtime=10,
     params:
+        method=lambda wildcards: published_method(wildcards.run),
         facts=summary_facts,
         version=versions.TABLES,
     shell:
         "python workflow/scripts/summary.py"
+        " --method {params.method:q}"
         " --facts {params.facts:q}"
         " --csv {output.csv:q}"
         " --markdown {output.markdown:q}"
