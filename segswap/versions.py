@@ -28,6 +28,6 @@ SEGMENTATION = 1
 """Masks, segmentations and regions of an eigenvector."""
 
 METRICS = 2
-TABLES = 1
+TABLES = 2
 PICTURES = 5
 PROVENANCE = 1

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from html_pages import NASTY, outside, parse
 
+from segswap.benchmarks.published import repeated_method
 from segswap.drawing import write_picture
 from segswap.errors import InputError
 from segswap.files import read_json, write_json, write_text
@@ -71,7 +72,8 @@ COSTS = {"stage1": Cost(1, 3725.0, 3725.0, 900.4, 180.0), "tables": Cost(2, 0.4,
 
 class TestPage:
     def write(self, folder, tiny_world, histories, **changes):
-        write_summary({"brueghel": {"map": 0.9}}, folder / "s.csv", folder / "s.md", folder / "s.html")
+        tables = (folder / "s.csv", folder / "s.md", folder / "s.html")
+        write_summary({"brueghel": {"map": 0.9}}, *tables, method=repeated_method("annotations", "transformer"))
         plot_history(histories, folder / "h.svg")
         write_picture(folder / "b.png", np.zeros((20, 30, 3), np.uint8))
         problems = read_json(tiny_world.problems)

@@ -8,10 +8,17 @@ import io
 import pytest
 from html_pages import parse
 
-from segswap.benchmarks.published import REFERENCE, TABLES, published_share
+from segswap.benchmarks.published import TABLES, published_share, repeated_method
 from segswap.benchmarks.published import Column as PublishedColumn
 from segswap.errors import InputError
 from segswap.report.tables import summary_csv, summary_html, summary_markdown, summary_rows, write_summary
+
+METHOD = repeated_method("annotations", "transformer")
+METHODS = [
+    repeated_method(source, architecture)
+    for source in ("annotations", "segments")
+    for architecture in ("transformer", "ncnet")
+]
 
 
 class TestPublished:
@@ -22,27 +29,45 @@ class TestPublished:
                 for column, value in zip(table.columns, row.values, strict=True):
                     assert value is None or 0 < value <= (100 if column.percent else 1)
 
-    def test_the_reference_is_in_every_table(self):
-        assert all(REFERENCE in {row.method for row in table.rows} for table in TABLES.values())
+    def test_the_four_models_of_the_paper_have_one_row_in_every_table(self):
+        assert len(set(METHODS)) == 4
+        for table in TABLES.values():
+            names = [row.method for row in table.rows]
+            assert sorted(name for name in names if name.startswith("SegSwap")) == sorted(METHODS)
+            assert len(set(names)) == len(names)
+
+    def test_a_source_or_an_architecture_that_was_not_published_is_an_error(self):
+        with pytest.raises(KeyError):
+            repeated_method("drawings", "transformer")
+        with pytest.raises(KeyError):
+            repeated_method("segments", "cnn")
+
+    def test_a_name_that_a_table_prints_otherwise_is_in_the_row_s_note(self):
+        noted = {row.method for row in TABLES["brueghel"].rows if "Sparse-NcNet" in row.note}
+        assert noted == {repeated_method(source, "ncnet") for source in ("annotations", "segments")}
 
     @pytest.mark.parametrize(
-        ("benchmark", "key", "share"),
+        ("method", "benchmark", "key", "share"),
         [
-            ("brueghel", "map", 0.844),
-            ("brueghel", "detection_map_cosine", 0.818),
-            ("tokyo247", "recall@1", 0.80),
-            ("tokyo247", "recall@10", 0.879),
-            ("pitts30k", "recall@5", 0.935),
-            ("internet", "precision", 0.928),
-            ("internet", "jaccard_Horse100", 0.60),
+            (METHOD, "brueghel", "map", 0.844),
+            (METHOD, "brueghel", "detection_map_cosine", 0.818),
+            (METHOD, "tokyo247", "recall@1", 0.80),
+            (METHOD, "tokyo247", "recall@10", 0.879),
+            (METHOD, "pitts30k", "recall@5", 0.935),
+            (METHOD, "internet", "precision", 0.928),
+            (METHOD, "internet", "jaccard_Horse100", 0.60),
+            (repeated_method("annotations", "ncnet"), "brueghel", "detection_map_cosine", 0.737),
+            (repeated_method("segments", "transformer"), "tokyo247", "recall@1", 0.74),
+            (repeated_method("segments", "ncnet"), "internet", "jaccard", 0.44),
         ],
     )
-    def test_published_numbers_become_shares_as_our_metrics_are(self, benchmark, key, share):
-        assert published_share(benchmark, key) == pytest.approx(share)
+    def test_published_numbers_become_shares_as_our_metrics_are(self, method, benchmark, key, share):
+        assert published_share(benchmark, key, method) == pytest.approx(share)
 
     def test_what_is_not_published_is_none(self):
-        assert published_share("pairs", "mask_iou") is None
-        assert published_share("brueghel", "detection_map") is None
+        assert published_share("pairs", "mask_iou", METHOD) is None
+        assert published_share("brueghel", "detection_map", METHOD) is None
+        assert published_share("brueghel", "map", None) is None
         assert published_share("brueghel", "map", "nobody") is None
 
     def test_numbers_are_written_as_printed(self):
@@ -73,41 +98,59 @@ def markdown_line(text: str, start: str) -> list[str]:
 
 class TestTables:
     def test_values_are_formatted_as_in_the_field_and_the_best_is_bold(self):
-        text = summary_markdown(metrics())
+        text = summary_markdown(metrics(), METHOD)
         assert markdown_line(text, "mask IoU")[2:] == ["**.713**", ".356", ".641", "", ""]
         assert markdown_line(text, "retrieval mAP, %")[2:] == ["**90.1**", "45.1", "81.1", "84.4", "+5.7"]
         assert markdown_line(text, "ROC AUC, related or not")[2] == "**1.000**"
 
     def test_smaller_is_better_for_errors(self):
-        assert markdown_line(summary_markdown(metrics()), "median error, cells")[2:5] == ["0.50", "**0.25**", "0.45"]
+        text = summary_markdown(metrics(), METHOD)
+        assert markdown_line(text, "median error, cells")[2:5] == [
+            "0.50",
+            "**0.25**",
+            "0.45",
+        ]
 
     def test_what_all_share_is_no_contest(self):
-        assert markdown_line(summary_markdown(metrics()), "before re-ranking, recall@1, %")[2:5] == ["50.0"] * 3
+        assert markdown_line(summary_markdown(metrics(), METHOD), "before re-ranking, recall@1, %")[2:5] == ["50.0"] * 3
 
     def test_this_run_stands_in_the_published_tables(self):
-        text = summary_markdown(metrics())
+        text = summary_markdown(metrics(), METHOD)
         brueghel = text[text.index("### Brueghel") : text.index("### Tokyo")]
-        assert markdown_line(brueghel, REFERENCE) == [REFERENCE, "**84.4**", "**81.8**"]
+        assert markdown_line(brueghel, METHOD) == [METHOD, "**84.4**", "**81.8**"]
         assert markdown_line(brueghel, "this run") == ["this run", "**90.1**", "61.0"]
         internet = text[text.index("### Internet") :]
         assert markdown_line(internet, "this run") == ["this run", "-", "-", "**.950**", "-", "-", "-", ".900", ".60"]
 
+    @pytest.mark.parametrize("method", METHODS)
+    def test_a_run_is_set_beside_the_method_that_it_repeats_and_says_which(self, method):
+        text = summary_markdown(metrics(), method)
+        published = published_share("tokyo247", "recall@1", method)
+        line = markdown_line(text, "recall@1, %")
+        assert line[-2:] == [f"{100 * published:.1f}", f"{100 * (0.7 - published):+.1f}"]
+        part = markdown_line(text, "Car100: pixels right (P)")
+        assert part[-2] == f"{published_share('internet', 'precision_Car100', method):.3f}"[1:]
+        assert f'Published: "{method}"' in text
+        names = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("|")]
+        above = [names[number - 1] for number, name in enumerate(names) if name == "this run"]
+        assert above == [method] * 3, "directly below it, in each of three tables"
+
     def test_absent_benchmarks_and_measures_are_left_out(self):
-        text = summary_markdown({"brueghel": {"map": 0.5}})
+        text = summary_markdown({"brueghel": {"map": 0.5}}, METHOD)
         assert "Tokyo" not in text and "Held-out" not in text and "direct boxes" not in text
         assert markdown_line(text, "retrieval mAP, %")[2:] == ["50.0", "-", "-", "84.4", "-34.4"]
 
     def test_no_benchmark_at_all_gives_an_empty_table(self):
-        assert summary_rows({}) == []
-        assert "| benchmark |" in summary_markdown({})
+        assert summary_rows({}, METHOD) == []
+        assert "| benchmark |" in summary_markdown({}, METHOD)
 
     def test_an_unknown_benchmark_is_refused(self):
         with pytest.raises(InputError, match="paris"):
-            summary_rows({"paris": {"map": 1.0}})
+            summary_rows({"paris": {"map": 1.0}}, METHOD)
 
     def test_the_csv_gives_back_the_metrics(self):
         given = metrics()
-        rows = list(csv.DictReader(io.StringIO(summary_csv(summary_rows(given)))))
+        rows = list(csv.DictReader(io.StringIO(summary_csv(summary_rows(given, METHOD)))))
         assert list(rows[0]) == [
             "benchmark", "measure", "segswap", "untrained", "cosine", "published", "difference",
         ]  # fmt: skip
@@ -123,35 +166,37 @@ class TestTables:
 
     def test_how_the_numbers_came_about_is_said(self, tmp_path):
         facts = {"Protocol": "corrected", "Models selected by": "roc_auc & more"}
-        write_summary(metrics(), tmp_path / "s.csv", tmp_path / "s.md", tmp_path / "s.html", facts)
+        write_summary(metrics(), tmp_path / "s.csv", tmp_path / "s.md", tmp_path / "s.html", method=METHOD, facts=facts)
         said = "Protocol: corrected. Models selected by: roc_auc & more."
         assert said in (tmp_path / "s.md").read_text() and said in parse(tmp_path / "s.html").whole_text
 
     def test_the_html_is_balanced_ascii_and_says_what_published_means(self, tmp_path):
-        write_summary(metrics(), tmp_path / "s.csv", tmp_path / "s.md", tmp_path / "s.html")
+        write_summary(metrics(), tmp_path / "s.csv", tmp_path / "s.md", tmp_path / "s.html", method=METHOD)
         page = parse(tmp_path / "s.html")
         assert (tmp_path / "s.html").read_bytes().isascii()
         assert "config/paper.yaml" in page.whole_text and "config/paper.yaml" in (tmp_path / "s.md").read_text()
-        assert "<strong>90.1</strong>" in summary_html(metrics())
+        assert "<strong>90.1</strong>" in summary_html(metrics(), METHOD)
         assert page.tags.count("table") == 1 + 1 + 3 + 4, "own, by class, published, all numbers"
 
     def test_classes_and_details_have_a_table_of_their_own(self, tmp_path):
         numbers = {"f1": 0.5, "f1_star-1": 0.25, "f1_fish-1": 0.75, "clusters": 20, "regions": 70}
         numbers |= {f"baseline_{key}": value / 2 for key, value in numbers.items()}
         given = {**metrics(), "discovery": numbers}
-        text = summary_markdown(given)
+        text = summary_markdown(given, METHOD)
         parts = text[text.index("## By class and by detail") : text.index("## Beside the published results")]
         assert markdown_line(parts, "fish-1: F1 of the best cluster")[2:5] == ["**.750**", "-", ".375"]
         assert parts.index("fish-1") < parts.index("star-1") and "clusters" not in parts.replace("best cluster", "")
         published = markdown_line(parts, "Car100: pixels right (P)")
         assert (
-            published[2] == "**.950**" and published[5] == f"{published_share('internet', 'precision_Car100'):.3f}"[1:]
+            published[2] == "**.950**"
+            and published[5] == f"{published_share('internet', 'precision_Car100', METHOD):.3f}"[1:]
         )
-        write_summary(given, tmp_path / "s.csv", tmp_path / "s.md", tmp_path / "s.html")
+        write_summary(given, tmp_path / "s.csv", tmp_path / "s.md", tmp_path / "s.html", method=METHOD)
         assert "discovery,f1_star-1,0.25,,0.125,," in (tmp_path / "s.csv").read_text()
 
     def test_all_numbers_stand_in_the_html_beside_their_twins(self):
-        text = summary_html({"brueghel": {"map": 0.9, "queries": 4000, "untrained_map": 0.1, "baseline_map@0.5": 0.25}})
+        numbers = {"map": 0.9, "queries": 4000, "untrained_map": 0.1, "baseline_map@0.5": 0.25}
+        text = summary_html({"brueghel": numbers}, METHOD)
         assert "All numbers: Brueghel" in text and "All numbers: Internet" not in text
         for row in (["map", "0.9", "0.1", "-"], ["queries", "4,000", "-", "-"], ["map@0.5", "-", "-", "0.25"]):
             assert f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" in text

@@ -8,8 +8,22 @@ from __future__ import annotations
 
 import dataclasses
 
-REFERENCE = "SegSwap, COCO segments, transformer"
-"""The published method that this project's default repeats."""
+# The paper's names of what its four models differ in, by this project's.
+_SOURCES = {"annotations": "COCO segments", "segments": "unsupervised segments"}
+_ARCHITECTURES = {"transformer": "transformer", "ncnet": "Nc-Net"}
+
+
+def repeated_method(source: str, architecture: str) -> str:
+    """Return the published method that a model repeats: the name of its row, which is the same in all tables.
+
+    Args:
+        source: of the objects in the training pairs: ``annotations`` or ``segments``.
+        architecture: of the matcher: ``transformer`` or ``ncnet``.
+
+    Raises:
+        KeyError: for another source or architecture: it was not published.
+    """
+    return f"SegSwap, {_SOURCES[source]}, {_ARCHITECTURES[architecture]}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +54,7 @@ class Column:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One method: its numbers in the order of the columns, None where none is published."""
+    """One method: its numbers in the order of the columns, None where none is published; a note on what is printed."""
 
     method: str
     values: tuple[float | None, ...]
@@ -94,11 +108,12 @@ TABLES: dict[str, Table] = {
                 MoCo v2 + cosine | 79.0 78.7
                 MoCo v2 + discovery score | 80.8 79.6
                 SegSwap, unsupervised segments, transformer | 81.8 79.4
-                SegSwap, unsupervised segments, Sparse-NcNet | 82.8 73.4
+                SegSwap, unsupervised segments, Nc-Net | 82.8 73.4
                 SegSwap, COCO segments, transformer | 84.4 81.8
-                SegSwap, COCO segments, Sparse-NcNet | 83.3 73.7
+                SegSwap, COCO segments, Nc-Net | 83.3 73.7
                 """,
                 2,
+                {repeated_method(source, "ncnet"): "in this table printed as Sparse-NcNet" for source in _SOURCES},
             ),
         ),
         Table(
@@ -174,12 +189,12 @@ TABLES: dict[str, Table] = {
 """Published tables by benchmark; held-out pairs have none."""
 
 
-def published_share(benchmark: str, key: str, method: str = REFERENCE) -> float | None:
+def published_share(benchmark: str, key: str, method: str | None) -> float | None:
     """Return a published number as a share in [0, 1], None where there is none.
 
     Args:
         benchmark: its name. key: of the measure in the benchmark's metrics.
-        method: a row of the table.
+        method: of a row of the table; None has no number.
     """
     table = TABLES.get(benchmark)
     if table is None:

@@ -1,4 +1,4 @@
-"""Runs side by side: the leading measures of every benchmark, a row for each run."""
+"""Runs side by side: the leading measures of every benchmark, a row for each run; the same among published rows."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from typing import Any
 
 from segswap.files import write_text
 from segswap.report.grid import Cell, Grid, grid_html, grid_markdown, write_fragment
-from segswap.report.tables import HEADLINES, Measure, Metrics
-
-Runs = Mapping[str, Metrics]
-"""Metrics by run; each as in ``segswap.report.tables``."""
+from segswap.report.published_tables import Runs, published_html, published_markdown
+from segswap.report.tables import HEADLINES, Measure, summary_rows
 
 
 def changes_in_words(changes: Mapping[str, Any]) -> str:
@@ -29,27 +27,39 @@ def changes_in_words(changes: Mapping[str, Any]) -> str:
     return ", ".join(parts(changes, "")) or "nothing"
 
 
-def _columns(runs: Runs, leading: bool) -> list[tuple[str, Measure]]:
-    """Return benchmark and measure of each column that any run has a number for."""
+def _columns(runs: Runs) -> list[tuple[str, Measure]]:
+    """Return benchmark and measure of each leading measure that any run has a number for."""
     return [
         (benchmark, measure)
         for benchmark, (_, measures) in HEADLINES.items()
         for measure in measures
-        if (measure.lead if leading else measure.contest)
-        and any(measure.key in metrics.get(benchmark, {}) for metrics in runs.values())
+        if measure.lead and any(measure.key in metrics.get(benchmark, {}) for metrics in runs.values())
     ]
 
 
-def comparison_csv(runs: Runs) -> str:
-    """Return all measures of all runs as CSV: ``run``, ``benchmark``, ``measure``, ``value``; shares in [0, 1]."""
+def comparison_csv(runs: Runs, methods: Mapping[str, str]) -> str:
+    """Return all measures of all runs as CSV: one line per run, benchmark and measure that was run.
+
+    Columns: ``run``, ``benchmark``, ``measure`` (key of the metrics), ``value``, ``published`` (of the method that the
+    run repeats), ``difference`` (the value less the published one). Values are shares in [0, 1], ``median_error`` is in
+    cells; ``published`` and ``difference`` are empty where nothing is published.
+
+    Args:
+        runs: metrics by run.
+        methods: by run, the published method that it repeats; a run without one has nothing published beside.
+
+    Raises:
+        InputError: for a benchmark without headline measures.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["run", "benchmark", "measure", "value"])
+    writer.writerow(["run", "benchmark", "measure", "value", "published", "difference"])
     for run, metrics in runs.items():
-        for benchmark, measure in _columns(runs, leading=False):
-            value = metrics.get(benchmark, {}).get(measure.key)
-            if value is not None:
-                writer.writerow([run, benchmark, measure.key, repr(float(value))])
+        for row in summary_rows(metrics, methods.get(run)):
+            value = row.matchers["segswap"]
+            if value is not None and row.measure.contest:
+                numbers = ("" if v is None else repr(float(v)) for v in (value, row.published, row.difference))
+                writer.writerow([run, row.benchmark, row.measure.key, *numbers])
     return text.getvalue()
 
 
@@ -60,7 +70,7 @@ def comparison_grid(runs: Runs, changes: Mapping[str, Mapping[str, Any]]) -> Gri
         runs: metrics by run, in the order of the rows; a run without a benchmark has a dash there.
         changes: by run, the keys in which its configuration differs from the study's.
     """
-    columns = _columns(runs, leading=True)
+    columns = _columns(runs)
     best = {}
     for benchmark, measure in columns:
         values = [
@@ -85,12 +95,26 @@ def comparison_grid(runs: Runs, changes: Mapping[str, Mapping[str, Any]]) -> Gri
 def write_comparison(
     runs: Runs,
     changes: Mapping[str, Mapping[str, Any]],
+    methods: Mapping[str, str],
     csv: str | os.PathLike,
     markdown: str | os.PathLike,
     html: str | os.PathLike,
 ) -> None:
-    """Write the comparison of runs three times: all measures as CSV, the leading ones as Markdown and HTML."""
-    write_text(csv, comparison_csv(runs))
+    """Write the comparison of runs three times.
+
+    Args:
+        runs: metrics by run, in the order of the rows.
+        changes: by run, the keys in which its configuration differs from the study's.
+        methods: by run, the published method that it repeats (``segswap.benchmarks.published.repeated_method``).
+        csv: all measures, see ``comparison_csv``.
+        markdown: the table of runs with the leading measures, then the published tables with the runs among their rows.
+        html: the same; opens by itself.
+
+    Raises:
+        InputError: for a benchmark without headline measures.
+    """
+    write_text(csv, comparison_csv(runs, methods))
     grid = comparison_grid(runs, changes)
-    write_text(markdown, grid_markdown(grid, 2) + "\n")
-    write_fragment(html, f"<section>\n{grid_html(grid, 3)}\n</section>\n")
+    write_text(markdown, "\n\n".join([grid_markdown(grid, 2), *published_markdown(runs, methods, 2)]) + "\n")
+    section = "\n".join([grid_html(grid, 3), *published_html(runs, methods, 3)])
+    write_fragment(html, f"<section>\n{section}\n</section>\n")

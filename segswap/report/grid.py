@@ -10,6 +10,9 @@ from html import escape
 from segswap.files import write_text
 from segswap.report.document import style_sheet
 
+ABSENT = "-"
+"""What stands where a table has no value."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
@@ -22,7 +25,7 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """A table: headings, rows of cells, numbers of the rows that are this run's, notes below."""
+    """A table: headings, rows of cells, numbers of the rows that are ours among others', notes below."""
 
     title: str
     head: list[Cell]

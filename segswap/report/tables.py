@@ -9,21 +9,12 @@ import os
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from segswap.benchmarks.published import TABLES, Table, published_share
+from segswap.benchmarks.published import published_share
 from segswap.errors import InputError
 from segswap.files import write_text
 from segswap.report.document import number, table
-from segswap.report.grid import Cell, Grid, grid_html, grid_markdown, write_fragment
-
-Metrics = Mapping[str, Mapping[str, float]]
-"""Flat numbers by benchmark, as in ``results/<run>/metrics/<benchmark>.json``."""
-
-NOTE = (
-    "Published: SegSwap's transformer trained on COCO segments, on the full-size data sets. The numbers are only "
-    "comparable with a run of config/paper.yaml; other configurations judge smaller data by the same code."
-)
-
-_ABSENT = "-"
+from segswap.report.grid import ABSENT, Cell, Grid, grid_html, grid_markdown, write_fragment
+from segswap.report.published_tables import COMPARABLE, Metrics, published_html, published_markdown
 
 _MATCHERS = (("segswap", "SegSwap", ""), ("untrained", "untrained", "untrained_"), ("cosine", "cosine", "baseline_"))
 """Column of the CSV, heading, and prefix of its keys in the metrics."""
@@ -52,7 +43,7 @@ class Measure:
     def text(self, value: float | None) -> str:
         """Format a value of the metrics; a dash where there is none."""
         if value is None:
-            return _ABSENT
+            return ABSENT
         if self.form == "percent":
             return f"{100 * value:.1f}"
         formatted = f"{value:.2f}" if self.form == "cells" else f"{value:.3f}"
@@ -136,8 +127,12 @@ class SummaryRow:
         return {name for name, value in present.items() if value == best}
 
 
-def summary_rows(metrics: Metrics) -> list[SummaryRow]:
+def summary_rows(metrics: Metrics, method: str | None) -> list[SummaryRow]:
     """Return the lines of the summary; benchmarks and measures that were not run are left out.
+
+    Args:
+        metrics: flat numbers by benchmark.
+        method: the published method whose numbers stand beside, see ``segswap.benchmarks.published``; None for none.
 
     Raises:
         InputError: for a benchmark without headline measures.
@@ -151,7 +146,7 @@ def summary_rows(metrics: Metrics) -> list[SummaryRow]:
         for measure in measures:
             matchers = {name: numbers.get(prefix + measure.key) for name, _, prefix in _MATCHERS}
             if any(value is not None for value in matchers.values()):
-                rows.append(SummaryRow(benchmark, measure, matchers, published_share(benchmark, measure.key)))
+                rows.append(SummaryRow(benchmark, measure, matchers, published_share(benchmark, measure.key, method)))
     return rows
 
 
@@ -159,7 +154,7 @@ _WITH_PARTS = ("discovery", "internet")
 """Benchmarks whose headline measures are also shown for each detail or class: keys ``<measure>_<part>``."""
 
 
-def part_rows(metrics: Metrics) -> list[SummaryRow]:
+def part_rows(metrics: Metrics, method: str | None) -> list[SummaryRow]:
     """Return the lines of the measures by class and by detail, part after part."""
     rows = []
     for benchmark in _WITH_PARTS:
@@ -174,7 +169,7 @@ def part_rows(metrics: Metrics) -> list[SummaryRow]:
         for part, _, key, measure in sorted(found, key=lambda entry: entry[:2]):
             named = dataclasses.replace(measure, key=key, label=f"{part}: {measure.label}")
             values = {name: numbers.get(prefix + key) for name, _, prefix in _MATCHERS}
-            rows.append(SummaryRow(benchmark, named, values, published_share(benchmark, key)))
+            rows.append(SummaryRow(benchmark, named, values, published_share(benchmark, key, method)))
     return rows
 
 
@@ -195,10 +190,11 @@ def summary_csv(rows: Sequence[SummaryRow]) -> str:
     return text.getvalue()
 
 
-def _summary_grid(rows: Sequence[SummaryRow], facts: Mapping[str, str] | None) -> Grid:
+def _summary_grid(rows: Sequence[SummaryRow], method: str, facts: Mapping[str, str] | None) -> Grid:
     bold = "Bold: the best of the run's own three. Difference: SegSwap here less published."
+    beside = f'Published: "{method}", which this run repeats, on the full-size data sets. {COMPARABLE}'
     said = (" ".join(f"{title}: {words}." for title, words in facts.items()),) if facts else ()
-    return _rows_grid("This run", rows, (bold, *said, NOTE))
+    return _rows_grid("This run", rows, (bold, *said, beside))
 
 
 def _rows_grid(title: str, rows: Sequence[SummaryRow], notes: tuple[str, ...] = ()) -> Grid:
@@ -216,48 +212,20 @@ def _rows_grid(title: str, rows: Sequence[SummaryRow], notes: tuple[str, ...] = 
     return Grid(title, head, body, notes=notes)
 
 
-def _published_grid(table: Table, numbers: Mapping[str, float]) -> Grid:
-    """Return a published table with this run's row at its end; bold as explained in the note."""
-    bests = [
-        max(value for value in values if value is not None)
-        for values in zip(*(row.values for row in table.rows), strict=True)
-    ]
-    body = []
-    for row in table.rows:
-        cells = [
-            Cell(_ABSENT if value is None else column.text(value), value == best)
-            for column, value, best in zip(table.columns, row.values, bests, strict=True)
-        ]
-        body.append([Cell(row.method, left=True), *cells])
-    ours = [Cell("this run", left=True)]
-    for column, best in zip(table.columns, bests, strict=True):
-        share = numbers.get(column.key)
-        value = None if share is None else column.printed(share)
-        ours.append(Cell(_ABSENT) if value is None else Cell(column.text(value), round(value, column.decimals) >= best))
-    head = [Cell("method", left=True)] + [Cell(column.heading) for column in table.columns]
-    notes = tuple(f"{row.method}: {row.note}." for row in table.rows if row.note)
-    return Grid(table.title, head, [*body, ours], frozenset([len(body)]), notes)
-
-
-_PUBLISHED_NOTE = "Bold: the best published number of a column, and this run's where it is at least as good."
-
-
-def _own_grids(metrics: Metrics, facts: Mapping[str, str] | None) -> list[Grid]:
+def _own_grids(metrics: Metrics, method: str, facts: Mapping[str, str] | None) -> list[Grid]:
     """Return the tables of this run alone: the headline numbers, and those by class and by detail."""
-    parts = part_rows(metrics)
+    parts = part_rows(metrics, method)
     by_part = [_rows_grid("By class and by detail", parts)] if parts else []
-    return [_summary_grid(summary_rows(metrics), facts), *by_part]
+    return [_summary_grid(summary_rows(metrics, method), method, facts), *by_part]
 
 
-def _published_grids(metrics: Metrics) -> list[Grid]:
-    return [_published_grid(TABLES[name], metrics[name]) for name in HEADLINES if name in metrics and name in TABLES]
+_THIS_RUN = "this run"
 
 
-def summary_markdown(metrics: Metrics, facts: Mapping[str, str] | None = None) -> str:
+def summary_markdown(metrics: Metrics, method: str, facts: Mapping[str, str] | None = None) -> str:
     """Return the summary and the published tables as Markdown."""
-    parts = [grid_markdown(grid, 2) for grid in _own_grids(metrics, facts)]
-    if published := _published_grids(metrics):
-        parts += ["## Beside the published results", _PUBLISHED_NOTE, *(grid_markdown(grid, 3) for grid in published)]
+    parts = [grid_markdown(grid, 2) for grid in _own_grids(metrics, method, facts)]
+    parts += published_markdown({_THIS_RUN: metrics}, {_THIS_RUN: method}, 2)
     return "\n\n".join(parts) + "\n"
 
 
@@ -268,19 +236,17 @@ def _all_numbers(benchmark: str, numbers: Mapping[str, float]) -> str:
         next((key.removeprefix(prefix) for prefix in prefixes if key.startswith(prefix)), key) for key in numbers
     )
     rows = (
-        [key, *(number(numbers[prefix + key]) if prefix + key in numbers else _ABSENT for _, _, prefix in _MATCHERS)]
+        [key, *(number(numbers[prefix + key]) if prefix + key in numbers else ABSENT for _, _, prefix in _MATCHERS)]
         for key in keys
     )
     content = table(["measure", *(heading for _, heading, _ in _MATCHERS)], rows)
     return f"<details><summary>All numbers: {escape(HEADLINES[benchmark][0])}</summary>{content}</details>"
 
 
-def summary_html(metrics: Metrics, facts: Mapping[str, str] | None = None) -> str:
+def summary_html(metrics: Metrics, method: str, facts: Mapping[str, str] | None = None) -> str:
     """Return the summary, the published tables and all numbers as HTML: a section without the frame of a document."""
-    parts = [grid_html(grid, 3) for grid in _own_grids(metrics, facts)]
-    if published := _published_grids(metrics):
-        parts += ["<h3>Beside the published results</h3>", f'<p class="note">{escape(_PUBLISHED_NOTE)}</p>']
-        parts += [grid_html(grid, 4) for grid in published]
+    parts = [grid_html(grid, 3) for grid in _own_grids(metrics, method, facts)]
+    parts += published_html({_THIS_RUN: metrics}, {_THIS_RUN: method}, 3)
     if metrics:
         parts += ["<h3>All numbers</h3>", *(_all_numbers(name, metrics[name]) for name in HEADLINES if name in metrics)]
     return "<section>\n" + "\n".join(parts) + "\n</section>\n"
@@ -291,6 +257,8 @@ def write_summary(
     csv: str | os.PathLike,
     markdown: str | os.PathLike,
     html: str | os.PathLike,
+    *,
+    method: str,
     facts: Mapping[str, str] | None = None,
 ) -> None:
     """Write the summary of a run three times.
@@ -301,11 +269,13 @@ def write_summary(
         csv: machine readable, see ``summary_csv``.
         markdown: formatted as in the field, with the published tables.
         html: the same; opens by itself, and the report page takes it in as it is.
+        method: the published method that the run repeats: its numbers stand beside, and the run below it in the
+            published tables; see ``segswap.benchmarks.published.repeated_method``.
         facts: how the numbers came about, by title: the protocol, what models were selected by.
 
     Raises:
         InputError: for a benchmark without headline measures.
     """
-    write_text(csv, summary_csv([*summary_rows(metrics), *part_rows(metrics)]))
-    write_text(markdown, summary_markdown(metrics, facts))
-    write_fragment(html, summary_html(metrics, facts))
+    write_text(csv, summary_csv([*summary_rows(metrics, method), *part_rows(metrics, method)]))
+    write_text(markdown, summary_markdown(metrics, method, facts))
+    write_fragment(html, summary_html(metrics, method, facts))

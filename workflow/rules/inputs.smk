@@ -1,5 +1,6 @@
 # Functions that give rules their files and settings: of the parts that runs may share, of runs, of targets.
 
+from segswap.benchmarks.published import repeated_method
 
 # Shared parts
 
@@ -541,6 +542,14 @@ def run_changes():
     if not config["runs"]:
         return {STUDY: {}}
     return {f"{STUDY}-{name}": changes for name, changes in config["runs"].items()}
+
+
+def published_method(run):
+    """Return the published method that a run repeats."""
+    settings = RUNS[run]
+    return repeated_method(
+        settings["objects"]["train"]["source"], settings["model"]["architecture"]
+    )
 
 
 def report_files(wildcards):

@@ -26,10 +26,12 @@ rule summary:
         mem_mb=memory(500),
         runtime=10,
     params:
+        method=lambda wildcards: published_method(wildcards.run),
         facts=summary_facts,
         version=versions.TABLES,
     shell:
         "python workflow/scripts/summary.py"
+        " --method {params.method:q}"
         " --facts {params.facts:q}"
         " --csv {output.csv:q}"
         " --markdown {output.markdown:q}"
@@ -166,7 +168,7 @@ rule link_shared:
 
 
 rule compare_runs:
-    """The runs of a study stand side by side: what each changes, and what comes of it."""
+    """The runs of a study stand side by side: what each changes, what comes of it, and what is published."""
     input:
         [path for run in RUNS for path in run_metrics(run).values()],
     output:
@@ -189,11 +191,13 @@ rule compare_runs:
     params:
         metrics=json.dumps({run: run_metrics(run) for run in RUNS}),
         changes=json.dumps(run_changes()),
+        methods=json.dumps({run: published_method(run) for run in RUNS}),
         version=versions.TABLES,
     shell:
         "python workflow/scripts/compare_runs.py"
         " --metrics {params.metrics:q}"
         " --changes {params.changes:q}"
+        " --methods {params.methods:q}"
         " --csv {output.csv:q}"
         " --markdown {output.markdown:q}"
         " --html {output.html:q}"
