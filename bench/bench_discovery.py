@@ -17,12 +17,11 @@ import subprocess
 import sys
 import time
 from itertools import combinations, product
-from pathlib import Path
 
 import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import eigsh
-from timing import alternate, print_result
+from timing import alternate, largest_memory, print_result
 
 from segswap.discovery.graph import build_graph
 from segswap.discovery.nodes import Nodes, build_nodes, cell_hit, top_k_neighbours
@@ -131,12 +130,6 @@ def compare(n_images: int, sigma: float, rounds: int) -> tuple[dict[str, float],
     print(f"{len(made[0]):,} nodes, {graph.nnz:,} entries", flush=True)
     details = {"nodes": len(made[0]), "entries": graph.nnz, "graph_s": graph_seconds["ours"]}
     return ratios, details | {"eigenvector_s": vector_seconds["ours"]}
-
-
-def largest_memory() -> float:
-    """Return the largest memory that this process has had so far, in GB; getrusage would count the parent's, too."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e9
 
 
 def measure(n_images: int, sigma: float) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What the benchmarks of speed share: ways that take turns, the time of parts, and the line they end with."""
+"""What the benchmarks of speed share: ways that take turns, the time of parts, memory, and the line they end with."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from unittest import mock
 
 
@@ -45,6 +46,12 @@ def timed_parts(seconds: Counter[str], parts: dict[str, tuple[object, str]]) -> 
             function = timed(seconds, name, getattr(owner, attribute))
             stack.enter_context(mock.patch.object(owner, attribute, function))
         yield
+
+
+def largest_memory() -> float:
+    """Return the largest memory that this process has had so far, in GB; getrusage would count the parent's, too."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e9
 
 
 def print_result(bench: str, ratios: dict[str, float], details: dict[str, object]) -> None:

@@ -66,7 +66,7 @@ class _Gathered(torch.autograd.Function):
     def forward(ctx, parts: torch.Tensor, neighbours: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(neighbours)
         total = torch.zeros_like(parts[0])
-        for part, opposite in zip(parts, neighbours.flip(0), strict=True):
+        for part, opposite in zip(parts, reversed(neighbours.unbind()), strict=True):
             total += F.pad(part, (1, 0)).index_select(0, opposite)
         return total
 
