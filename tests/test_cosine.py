@@ -1,4 +1,4 @@
-"""The baseline without a transformer."""
+"""The baseline without a trained matcher."""
 
 from __future__ import annotations
 

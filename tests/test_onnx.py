@@ -2,36 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import onnxruntime
 import pytest
 import torch
+from torch import nn
 
 from segswap.errors import InputError
 from segswap.models import onnx
 from segswap.models.backbone import Backbone, BackboneSettings
+from segswap.models.ncnet import NcNet, NcNetSettings
 from segswap.models.segswap import SegSwap
 from segswap.models.transformer import Transformer, TransformerSettings
 
 
-def small_model(trunk: BackboneSettings, initialisation: str) -> SegSwap:
+def transformer(channels: int) -> nn.Module:
+    return Transformer(TransformerSettings("tiny", channels, 0.1, "matching"))
+
+
+def ncnet(channels: int) -> nn.Module:
+    return NcNet(NcNetSettings(channels))
+
+
+def small_model(trunk: BackboneSettings, matcher: Callable[[int], nn.Module]) -> SegSwap:
     torch.manual_seed(3)
     backbone = Backbone(trunk)
-    return SegSwap(backbone, Transformer(TransformerSettings("tiny", backbone.channels, 0.1, initialisation))).eval()
+    return SegSwap(backbone, matcher(backbone.channels)).eval()
 
 
-@pytest.fixture(scope="module", params=[BackboneSettings("resnet10", 8, 16), BackboneSettings("resnet50", 8)], ids=str)
+# Writing one takes long: each trunk with another matcher.
+@pytest.fixture(
+    scope="module",
+    params=[(BackboneSettings("resnet50", 8), transformer), (BackboneSettings("resnet10", 8, 16), ncnet)],
+    ids=["resnet50, transformer", "resnet10 with projection, Nc-Net"],
+)
 def exported(request, tmp_path_factory):
     """A model, and its two files opened by onnxruntime."""
-    model = small_model(request.param, "matching")
+    model = small_model(*request.param)
     paths = onnx.export_onnx(model, tmp_path_factory.mktemp("onnx"))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     return model, *(onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"]) for path in paths)
 
 
+# In the last two cases images have two cells and one, fewer than the correlations that Nc-Net keeps of a cell.
 @pytest.mark.parametrize(
-    ("batch", "size_a", "size_b"), [(1, (96, 96), (96, 96)), (3, (64, 112), (80, 48)), (2, (32, 16), (160, 96))]
+    ("batch", "size_a", "size_b"),
+    [
+        (1, (96, 96), (96, 96)),
+        (3, (64, 112), (80, 48)),
+        (2, (32, 16), (160, 96)),
+        (1, (16, 16), (16, 16)),
+    ],
 )
 @torch.inference_mode()
 def test_files_give_the_model_s_numbers(exported, batch, size_a, size_b):
@@ -50,4 +74,4 @@ def test_files_give_the_model_s_numbers(exported, batch, size_a, size_b):
 def test_absent_packages_are_an_error_that_says_how_to_get_them(tmp_path, monkeypatch):
     monkeypatch.setattr(onnx, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install .segswap\[onnx\]"):
-        onnx.export_onnx(small_model(BackboneSettings("resnet10", 8), "published"), tmp_path)
+        onnx.export_onnx(small_model(BackboneSettings("resnet10", 8), transformer), tmp_path)

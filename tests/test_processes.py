@@ -12,6 +12,7 @@ import torch
 
 from segswap.models.backbone import Backbone, BackboneSettings
 from segswap.models.checkpoint import load_checkpoint, save_checkpoint
+from segswap.models.ncnet import NcNet, NcNetSettings
 from segswap.models.segswap import SegSwap
 from segswap.models.transformer import Transformer, TransformerSettings
 from segswap.training.batches import BatchSettings, PairBatches, negative_indices
@@ -42,15 +43,18 @@ GRADIENTS = (
     + """
 BATCH = BatchSettings(3, 6, 0.5, 0.5, 0.5, (4,), 0.5, 0.0)
 with training_processes(torch.device("cpu")) as (processes, device):
-    model, _ = load_checkpoint(folder / "initial.pt")
-    execution = Execution.of(model, device, Numerics(), processes)
     batches = PairBatches(manifests, BATCH, 5, None, processes.rank, processes.count)
     # Each process holds hard negatives of its own, of which there may be more in one than in the other.
     noise = torch.randn(2, 1 + processes.rank, 32, 8, 8, generator=torch.Generator().manual_seed(processes.rank))
-    losses = batch_losses(model, batches[2], 6, LossSettings(8.0, "all", True), execution, HardNegatives(*noise))
-    (losses.total * processes.count).backward()
-    content = {"gradients": {n: p.grad for n, p in model.matcher.named_parameters()}, "total": losses.total.detach()}
-    torch.save(content, folder / f"rank-{processes.rank}.pt")
+    noise = torch.nn.functional.normalize(noise, dim=2)
+    for initial in ("initial.pt", "ncnet.pt"):
+        model, _ = load_checkpoint(folder / initial)
+        execution = Execution.of(model, device, Numerics(), processes)
+        losses = batch_losses(model, batches[2], 6, LossSettings(8.0, "all", True), execution, HardNegatives(*noise))
+        (losses.total * processes.count).backward()
+        gradients = {name: parameter.grad for name, parameter in model.matcher.named_parameters()}
+        content = {"gradients": gradients, "total": losses.total.detach()}
+        torch.save(content, folder / f"rank-{processes.rank}-{initial}")
 """
 )
 
@@ -74,6 +78,7 @@ def initial(tmp_path):
     trunk = Backbone(BackboneSettings("resnet10", width=8))
     matcher = Transformer(TransformerSettings("tiny", trunk.channels, dropout=0.0, initialisation="matching"))
     save_checkpoint(tmp_path / "initial.pt", SegSwap(trunk, matcher), {})
+    save_checkpoint(tmp_path / "ncnet.pt", SegSwap(trunk, NcNet(NcNetSettings(trunk.channels))), {})
     return tmp_path / "initial.pt"
 
 
@@ -99,7 +104,7 @@ def joint_gradients(initial: Path, manifests: list[Path]) -> tuple[dict[str, tor
         first, second = [first[n] for n in honest], [second[n] for n in honest]
         negatives += model.matcher(x[first], y[second], None, hidden[second])
         noise = torch.randn(2, 1 + rank, 32, 8, 8, generator=torch.Generator().manual_seed(rank))
-        negatives += model.matcher(*noise)
+        negatives += model.matcher(*torch.nn.functional.normalize(noise, dim=2))
     joined = Targets(*(torch.cat([getattr(own, name) for own in targets]) for name in Targets.__dataclass_fields__))
     output_a, output_b = (torch.cat([each[side] for each in outputs]) for side in (0, 1))
     losses = pair_losses(output_a, output_b, joined, negatives, 8.0, "all")
@@ -108,14 +113,16 @@ def joint_gradients(initial: Path, manifests: list[Path]) -> tuple[dict[str, tor
 
 
 def test_two_processes_have_the_gradients_of_one_with_the_joint_batch(initial, manifests):
-    torchrun(GRADIENTS, initial.parent, initial.parent, *manifests)
-    expected, total = joint_gradients(initial, manifests)
-    found = [torch.load(initial.parent / f"rank-{rank}.pt", weights_only=True) for rank in range(2)]
-    scale = max(gradient.abs().max() for gradient in expected.values())
-    for rank in range(2):
-        assert found[rank]["total"] == pytest.approx(total.item(), rel=1e-5), "both know the loss of the whole batch"
-        for name, gradient in expected.items():
-            torch.testing.assert_close(found[rank]["gradients"][name], gradient, rtol=0, atol=float(1e-5 * scale))
+    folder = initial.parent
+    torchrun(GRADIENTS, folder, folder, *manifests)
+    for name in ("initial.pt", "ncnet.pt"):
+        expected, total = joint_gradients(folder / name, manifests)
+        scale = max(gradient.abs().max() for gradient in expected.values())
+        for rank in range(2):
+            found = torch.load(folder / f"rank-{rank}-{name}", weights_only=True)
+            assert found["total"] == pytest.approx(total.item(), rel=1e-5), "both know the loss of the whole batch"
+            for weight, gradient in expected.items():
+                torch.testing.assert_close(found["gradients"][weight], gradient, rtol=0, atol=float(1e-5 * scale))
 
 
 TRAINING = """

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from segswap.errors import InputError
 from segswap.models.backbone import Backbone, BackboneSettings
 from segswap.models.checkpoint import load_checkpoint, save_checkpoint
+from segswap.models.ncnet import NcNet, NcNetSettings
 from segswap.models.segswap import SegSwap
 from segswap.models.transformer import Transformer, TransformerSettings
 from segswap.program import Interrupted
@@ -74,19 +76,32 @@ class HardKill(BaseException):
 
 
 def probe_score(model: SegSwap) -> Validation:
-    """A validation that depends on the weights: the mean absolute weight of the last layer."""
+    """A validation that depends on the weights: their mean, absolute."""
     assert not model.matcher.training
-    return Validation({"score": model.matcher.net.final_linear.weight.abs().mean().item()})
+    weights = torch.cat([parameter.flatten() for parameter in model.matcher.parameters()])
+    return Validation({"score": weights.abs().mean().item()})
+
+
+def write_initial(folder: Path, make: Callable[[int], torch.nn.Module]) -> Path:
+    """Write an untrained model with the matcher that ``make`` gives for a number of channels."""
+    torch.manual_seed(1)
+    trunk = Backbone(BackboneSettings("resnet10", width=8))
+    path = folder / "initial.pt"
+    save_checkpoint(path, SegSwap(trunk, make(trunk.channels)), {"steps": 10})
+    return path
 
 
 @pytest.fixture(scope="module")
 def initial(tmp_path_factory):
-    torch.manual_seed(1)
-    trunk = Backbone(BackboneSettings("resnet10", width=8))
-    matcher = Transformer(TransformerSettings("tiny", trunk.channels, initialisation="matching"))
-    path = tmp_path_factory.mktemp("initial") / "initial.pt"
-    save_checkpoint(path, SegSwap(trunk, matcher), {"steps": 10})
-    return path
+    def transformer(channels: int) -> Transformer:
+        return Transformer(TransformerSettings("tiny", channels, initialisation="matching"))
+
+    return write_initial(tmp_path_factory.mktemp("initial"), transformer)
+
+
+@pytest.fixture(scope="module")
+def initial_ncnet(tmp_path_factory):
+    return write_initial(tmp_path_factory.mktemp("initial"), lambda channels: NcNet(NcNetSettings(channels, 5, 4)))
 
 
 class Training:
@@ -113,6 +128,15 @@ class Training:
             board=self.board,
         )
         train_stage(files, stage, batch, LOSS, mining, numerics, dataclasses.replace(RUN, **run), seed, validate)
+
+    def start_and_stop(self, **settings) -> None:
+        """Stop after every step until it is through."""
+        for _ in range(8):
+            try:
+                self.start(**settings, time_limit=1e-9)
+                break
+            except Interrupted as reason:
+                assert "time limit" in str(reason)
 
     def weights(self) -> dict[str, torch.Tensor]:
         return load_checkpoint(self.checkpoint)[0].matcher.state_dict()
@@ -193,13 +217,26 @@ def test_a_training_stopped_by_a_signal_goes_on_as_if_never_stopped(training, un
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_training_stopped_after_every_step_ends_as_if_never_stopped(training, uninterrupted, stage):
-    for _ in range(8):
-        try:
-            training.start(mining=STAGES[stage], time_limit=1e-9)
-            break
-        except Interrupted as reason:
-            assert "time limit" in str(reason)
+    training.start_and_stop(mining=STAGES[stage])
     assert_same_result(training, uninterrupted[stage])
+
+
+def test_an_nc_net_goes_through_both_stages_also_where_it_is_stopped_after_every_step(
+    tmp_path, initial_ncnet, manifests
+):
+    initial = initial_ncnet
+    for stage, mining in STAGES.items():
+        through, stopped = (Training(tmp_path / stage / name, initial, manifests) for name in ("through", "stopped"))
+        through.start(mining=mining)
+        stopped.start_and_stop(mining=mining)
+        assert_same_result(stopped, through)
+        losses = [float(row["loss"]) for row in through.rows() if row["loss"]]
+        assert len(losses) == 4 and all(map(math.isfinite, losses))
+        model, about = load_checkpoint(through.last)
+        assert type(model.matcher) is NcNet and about["stage"] == list(STAGES).index(stage) + 1
+        before = load_checkpoint(initial)[0].matcher.state_dict()
+        assert all(not torch.equal(value, before[name]) for name, value in model.matcher.state_dict().items())
+        initial = through.checkpoint
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -379,13 +416,23 @@ def first_pairs(manifest: Path, count: int, folder: Path) -> Path:
     return path
 
 
-def test_the_loss_falls_on_pairs_that_are_seen_again_and_again(training, tmp_path, manifests):
-    training.manifests = [first_pairs(manifest, 2, tmp_path / manifest.parent.name) for manifest in manifests]
-    model, about = load_checkpoint(training.initial)
+def without_dropout(initial: Path, path: Path) -> Path:
+    """Write an initial transformer that has no dropout."""
+    model, about = load_checkpoint(initial)
     matcher = Transformer(dataclasses.replace(model.matcher.settings, dropout=0.0))
     matcher.load_state_dict(model.matcher.state_dict())
-    training.initial = tmp_path / "without dropout.pt"
-    save_checkpoint(training.initial, SegSwap(model.backbone, matcher), about)
+    save_checkpoint(path, SegSwap(model.backbone, matcher), about)
+    return path
+
+
+# An Nc-Net has few weights and takes larger steps.
+@pytest.mark.parametrize(("architecture", "learning_rate"), [("transformer", 1e-3), ("ncnet", 1e-2)])
+def test_the_loss_falls_on_pairs_that_are_seen_again_and_again(
+    training, initial_ncnet, tmp_path, manifests, architecture, learning_rate
+):
+    training.manifests = [first_pairs(manifest, 2, tmp_path / manifest.parent.name) for manifest in manifests]
+    transformer = without_dropout(training.initial, tmp_path / "without dropout.pt")
+    training.initial = {"transformer": transformer, "ncnet": initial_ncnet}[architecture]
     still = dataclasses.replace(
         BATCH,
         two_object_share=0,
@@ -394,7 +441,8 @@ def test_the_loss_falls_on_pairs_that_are_seen_again_and_again(training, tmp_pat
         hide_probability=0,
         swap_probability=0,
     )
-    stage = dataclasses.replace(STAGE, epochs=1, steps_per_epoch=40, drop_epoch=2, warmup_steps=5)
+    schedule = {"learning_rate": learning_rate, "drop_epoch": 2, "warmup_steps": 5}
+    stage = dataclasses.replace(STAGE, epochs=1, steps_per_epoch=40, **schedule)
     training.start(stage=stage, batch=still)
     losses = [float(row["loss"]) for row in training.rows() if row["loss"]]
     assert losses[-1] < 0.5 * losses[0]
@@ -498,6 +546,21 @@ def test_a_compiled_matcher_trains_as_the_plain_one(training, uninterrupted, mon
     assert load_checkpoint(training.checkpoint)[1]["numerics"]["compile"] == "always"
     for name, value in uninterrupted["stage 1"].weights().items():
         torch.testing.assert_close(training.weights()[name], value, rtol=0, atol=1e-5)
+
+
+def test_an_nc_net_trains_with_every_numerics(tmp_path, initial_ncnet, manifests, monkeypatch):
+    """Compiled it is as it was, bit for bit, as nothing of it is; in bfloat16 it has rounded features."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    trained = []
+    for numerics in (NUMERICS, Numerics(compile="always"), Numerics("bfloat16", "always", "never")):
+        trained.append(Training(tmp_path / str(len(trained)), initial_ncnet, manifests))
+        trained[-1].start(numerics=numerics)
+    plain, compiled, rounded = trained
+    assert compiled.history.read_text() == plain.history.read_text()
+    assert all(torch.equal(value, plain.weights()[name]) for name, value in compiled.weights().items())
+    assert {value.dtype for value in rounded.weights().values()} == {torch.float32}
+    losses = [[float(row["loss"]) for row in each.rows() if row["loss"]] for each in (plain, rounded)]
+    assert losses[1] != losses[0] and losses[1] == pytest.approx(losses[0], rel=0.1)
 
 
 def test_automatic_numerics_are_exact_on_a_cpu_and_fast_on_a_gpu():

@@ -1,4 +1,4 @@
-"""The baseline without a transformer: each cell's best cosine match, and a threshold on its cosine as mask."""
+"""The baseline without a trained matcher: each cell's best cosine match, and a threshold on its cosine as mask."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from segswap.sampling import cell_centres
 
 
 class CosineMatcher(nn.Module):
-    """A matcher with the transformer's inputs and outputs that has nothing to learn but one threshold.
+    """A matcher with the inputs and outputs of the trained ones that has nothing to learn but one threshold.
 
     A cell's correspondence is the centre of the most similar cell of the other image; its mask is 1 where
     that cosine is above the threshold, else 0.

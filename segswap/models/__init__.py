@@ -1,1 +1,1 @@
-"""The model: a frozen backbone, and a cross-image transformer on its features."""
+"""The model: a frozen backbone, and on its features a matcher, one of two architectures."""

@@ -9,7 +9,6 @@ head above all, is a decision of ours (docs/deviations.md).
 from __future__ import annotations
 
 import dataclasses
-import itertools
 
 import torch
 from torch import nn
@@ -65,6 +64,8 @@ class _Gathered(torch.autograd.Function):
     @staticmethod
     def forward(ctx, parts: torch.Tensor, neighbours: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(neighbours)
+        if torch.compiler.is_exporting():
+            return F.pad(parts, (1, 0)).gather(1, neighbours.flip(0).long()).sum(0)
         total = torch.zeros_like(parts[0])
         for part, opposite in zip(parts, reversed(neighbours.unbind()), strict=True):
             total += F.pad(part, (1, 0)).index_select(0, opposite)
@@ -86,9 +87,12 @@ def _neighbours(kept: torch.Tensor) -> torch.Tensor:
     padded = padded.flatten()
     places = padded.nonzero()[:, 0]
     numbers = padded.cumsum(0, dtype=torch.int32) * padded
-    offsets = itertools.product(range(-(KERNEL // 2), KERNEL // 2 + 1), repeat=4)
-    steps = [sum(step * stride for step, stride in zip(offset, strides, strict=True)) for offset in offsets]
-    return torch.stack([numbers.index_select(0, places + step) for step in steps])
+    offsets = torch.cartesian_prod(*[torch.arange(-(KERNEL // 2), KERNEL // 2 + 1)] * 4)
+    steps = sum(offset * stride for offset, stride in zip(offsets.T, strides, strict=True))
+    if torch.compiler.is_exporting():
+        # One node of a graph instead of hundreds, and more memory.
+        return numbers[places + steps[:, None]]
+    return torch.stack([numbers.index_select(0, places + step) for step in steps.tolist()])
 
 
 def _exchanged(kernels: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The model as two ONNX files: the trunk, and the transformer on its features, for images of any size."""
+"""The model as two ONNX files: the trunk, and the matcher on its features, for images of any size."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class BatchSettings:
         stylise_probability: chance that an image is replaced by its stylised version, each on its own.
         warp_probability: chance that image b is warped by a thin-plate spline, each on its own.
         warp_grids: sizes of the spline's control grid, equally likely.
-        hide_probability: chance that the cells of b outside its mask are hidden from attention, each.
+        hide_probability: chance that the cells of b outside its mask are hidden from the matcher, each.
         swap_probability: chance that a and b exchange roles, for the whole batch.
     """
 
