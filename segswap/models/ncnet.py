@@ -65,6 +65,7 @@ class _Gathered(torch.autograd.Function):
     def forward(ctx, parts: torch.Tensor, neighbours: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(neighbours)
         if torch.compiler.is_exporting():
+            # One node of a graph instead of hundreds, as in ``_neighbours``.
             return F.pad(parts, (1, 0)).gather(1, neighbours.flip(0).long()).sum(0)
         total = torch.zeros_like(parts[0])
         for part, opposite in zip(parts, reversed(neighbours.unbind()), strict=True):
