@@ -6,6 +6,7 @@ only one: every function here then does nothing.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
 import datetime
@@ -88,6 +89,10 @@ def training_processes(device: torch.device) -> Iterator[tuple[Processes, torch.
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    # Kept until the program ends. DistributedDataParallel holds the group, too; were its hold the last one, letting go
+    # would wait for the group's threads while these wait for the interpreter: a training that never ends, now and then
+    # (pytorch/pytorch#56297). Where Python's own hold is the last, the interpreter is free meanwhile.
+    atexit.register(id, distributed.group.WORLD)
     try:
         yield Processes(distributed.get_rank(), count), device
     finally:
