@@ -40,6 +40,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # One thread for every library: test processes may run side by side, and sums must not depend on the cores.
+# Commands that tests call, too, which would leave this process as many threads as there are cores.
+os.environ["OMP_NUM_THREADS"] = "1"
 cv2.setNumThreads(1)
 torch.set_num_threads(1)
 
