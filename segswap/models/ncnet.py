@@ -156,8 +156,8 @@ class NcNet(nn.Module):
     def _initialise(self) -> None:
         """Start as a vote of the matches around: those in step with a match, moved alike in both images, count for it.
 
-        PyTorch's own random weights are added, which make the channels differ. From them alone all scores are alike at
-        first, and it takes several times as many steps until matching emerges.
+        PyTorch's own random weights are added, which make the channels differ. An untrained net then matches already;
+        what it gains in training is said in docs/deviations.md.
         """
         for weight, inputs in ((self.weight1, _TAPS), (self.weight2, self.settings.width * _TAPS)):
             nn.init.uniform_(weight, -(inputs**-0.5), inputs**-0.5)
@@ -213,9 +213,9 @@ class NcNet(nn.Module):
         pair, row, column = kept.nonzero(as_tuple=True)
         # Mutual matches count: each cosine is weighted by its ratio to the best of its row and of its column.
         cosines = cosines.relu() * seen
-        best_x, best_y = cosines.amax(2)[pair, row], cosines.amax(1)[pair, column]
+        of_row, of_column = cosines.amax(2)[pair, row], cosines.amax(1)[pair, column]
         values = cosines[pair, row, column]
-        values = values * (values / best_x.clamp(min=EPSILON)) * (values / best_y.clamp(min=EPSILON))
+        values = values * (values / of_row.clamp(min=EPSILON)) * (values / of_column.clamp(min=EPSILON))
         scores = self._consensus(values, kept.unflatten(2, (hy, wy)).unflatten(1, (hx, wx)))
         cells_x, cells_y = pair * (hx * wx) + row, pair * (hy * wy) + column
         best_x, best_y = _best_scores(scores, cells_x, seen_x), _best_scores(scores, cells_y, seen_y)
