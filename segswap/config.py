@@ -108,6 +108,9 @@ def study_runs(given: Section, schema: Section) -> dict[str, Section]:
 def complete_config(given: Section, schema: Section) -> Section:
     """Return the configuration with every key: the given values, else the schema's defaults.
 
+    Keys and sections that the schema marks ``later: true`` are left out where they have their defaults. Results that
+    were made before such a key existed keep their description, so Snakemake does not make them again.
+
     Args:
         given: what the configuration files and the command line say, nested dictionaries.
         schema: of ``read_schema``.
@@ -119,7 +122,7 @@ def complete_config(given: Section, schema: Section) -> Section:
     given = _typed(given, schema)
     problems = [_in_words(error) for error in jsonschema.Draft202012Validator(schema).iter_errors(given)]
     if not problems:
-        config = _with_defaults(given, schema)
+        config = complete_part(given, schema)
         problems = list(_contradictions(config))
     if problems:
         raise InputError("the configuration is not usable:\n" + "\n".join(f"  - {problem}" for problem in problems))
@@ -154,14 +157,20 @@ def _typed(value: Any, entry: Section) -> Any:
     return value
 
 
-def _with_defaults(given: Section, schema: Section) -> Section:
+def complete_part(given: Section, schema: Section) -> Section:
+    """Return a checked section with every key of its part of the schema; see ``complete_config``."""
     completed = {}
     for key, entry in schema["properties"].items():
-        if "properties" in entry:
-            completed[key] = _with_defaults(given.get(key, {}), entry)
-        else:
-            completed[key] = copy.deepcopy(given.get(key, entry["default"]))
+        value = _completed(given, key, entry)
+        if not entry.get("later") or value != _completed({}, key, entry):
+            completed[key] = value
     return completed
+
+
+def _completed(given: Section, key: str, entry: Section) -> Any:
+    if "properties" in entry:
+        return complete_part(given.get(key, {}), entry)
+    return copy.deepcopy(given.get(key, entry["default"]))
 
 
 def _in_words(error: jsonschema.ValidationError) -> str:

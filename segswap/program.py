@@ -128,13 +128,21 @@ def whole_number(minimum: int, multiple_of: int = 1) -> Callable[[str], int]:
 
 
 def settings(kind: type[T]) -> Callable[[str], T]:
-    """Return a parser of a settings dataclass from a JSON object, for ``argparse``'s ``type``."""
+    """Return a parser of a settings dataclass from a JSON object, for ``argparse``'s ``type``.
+
+    Fields with a default may be absent.
+    """
 
     def parse(text: str) -> T:
         values = json_object(text)
-        known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-        if set(values) != known:
-            raise argparse.ArgumentTypeError(f"{kind.__name__} needs the keys {sorted(known)}, found {sorted(values)}")
+        fields = dataclasses.fields(kind)  # type: ignore[arg-type]
+        known = {field.name for field in fields}
+        needed = {field.name for field in fields if field.default is dataclasses.MISSING}
+        if not needed <= set(values) <= known:
+            may = f", and may have {sorted(known - needed)}" if known - needed else ""
+            raise argparse.ArgumentTypeError(
+                f"{kind.__name__} needs the keys {sorted(needed)}{may}; found {sorted(values)}"
+            )
         return kind(**values)
 
     return parse

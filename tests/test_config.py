@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from segswap import sharing
-from segswap.config import complete_config, manual, read_schema, study_runs, with_base
+from segswap.config import complete_config, complete_part, manual, read_schema, study_runs, with_base
 from segswap.errors import InputError
 
 CONFIG = Path(__file__).parent.parent / "config"
@@ -24,6 +24,14 @@ def leaves(section: dict[str, Any], path: tuple[str, ...] = ()) -> list[tuple[tu
     found = []
     for key, entry in section["properties"].items():
         found += leaves(entry, (*path, key)) if "properties" in entry else [((*path, key), entry)]
+    return found
+
+
+def entries(path: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Return the schema's entries along a path of keys."""
+    found = [SCHEMA]
+    for key in path:
+        found.append(found[-1]["properties"][key])
     return found
 
 
@@ -50,8 +58,26 @@ def test_the_schema_is_a_schema_and_describes_every_key() -> None:
 def test_an_empty_configuration_is_the_defaults_and_completing_twice_changes_nothing() -> None:
     config = complete_config({}, SCHEMA)
     for path, entry in leaves(SCHEMA):
-        assert value_at(config, path) == entry["default"]
+        if not any(part.get("later") for part in entries(path)):
+            assert value_at(config, path) == entry["default"]
     assert complete_config(config, SCHEMA) == config
+
+
+def test_a_key_that_came_later_is_there_only_where_it_is_used() -> None:
+    number = {"type": "number", "default": 0}
+    properties = {
+        "old": number,
+        "new": {**number, "later": True},
+        "part": {"type": "object", "later": True, "properties": {"a": number, "b": {**number, "default": 1}}},
+    }
+    schema = {"type": "object", "properties": properties}
+
+    def completed(given: dict[str, Any]) -> dict[str, Any]:
+        return complete_part(given, schema)
+
+    assert completed({}) == completed({"new": 0, "part": {"b": 1}}) == {"old": 0}
+    assert completed({"new": 2}) == {"old": 0, "new": 2}
+    assert completed({"part": {"a": 3}}) == {"old": 0, "part": {"a": 3, "b": 1}}
 
 
 def test_defaults_are_not_shared_between_configurations() -> None:

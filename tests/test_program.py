@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import errno
 import os
 import re
@@ -241,6 +242,20 @@ def test_a_section_is_an_object_of_json(text):
     with pytest.raises(argparse.ArgumentTypeError, match=r"JSON"):
         program.json_object(text)
     assert program.json_object('{"a": [1]}') == {"a": [1]}
+
+
+@dataclasses.dataclass(frozen=True)
+class Knobs:
+    left: int
+    right: int = 7
+
+
+def test_settings_need_every_field_without_a_default_and_no_other():
+    parse = program.settings(Knobs)
+    assert parse('{"left": 1}') == Knobs(1) and parse('{"left": 1, "right": 2}') == Knobs(1, 2)
+    for text in ('{"right": 2}', '{"left": 1, "top": 2}', "{}"):
+        with pytest.raises(argparse.ArgumentTypeError, match=r"needs the keys \['left'\], and may have \['right'\]"):
+            parse(text)
 
 
 # Inputs from the future
