@@ -25,7 +25,7 @@ from segswap.images import resize
 from segswap.matching.features import FeatureStore, extract_features, images_to_tensor
 from segswap.matching.predict import predict_pairs
 from segswap.matching.score import hit_cells, joint_mask, score_pairs, self_match_mask
-from segswap.models.backbone import Backbone, BackboneSettings
+from segswap.models.backbones.resnet import ResNet, ResNetSettings
 from segswap.models.transformer import Transformer, TransformerSettings
 from segswap.randomness import generator
 
@@ -80,7 +80,7 @@ def compare_scores(candidates: int, rounds: int) -> tuple[float, dict[str, float
 
 
 def compare_sharing(
-    queries: int, candidates: int, trunk: Backbone, matcher: Transformer, folder: Path
+    queries: int, candidates: int, trunk: ResNet, matcher: Transformer, folder: Path
 ) -> dict[str, dict[str, float]]:
     """Return the seconds of a re-ranking where queries share their candidates, and where each has its own."""
     rng = generator(1, "bench pictures")
@@ -112,7 +112,7 @@ def compare_sharing(
     return seconds
 
 
-def project_brueghel(trunk: Backbone, matcher: Transformer, pairs: int) -> dict[str, float]:
+def project_brueghel(trunk: ResNet, matcher: Transformer, pairs: int) -> dict[str, float]:
     """Return how long Brueghel's 273 x 1,587 pairs take at 40 x 40 cells, from some measured ones."""
     cells = (40, 40)
     x, y = (F.normalize(torch.randn(pairs, CHANNELS, *cells), dim=1) for _ in range(2))
@@ -149,7 +149,7 @@ def main() -> None:
     details = {"threads": args.threads, "score": score}
     if args.whole:
         torch.manual_seed(0)
-        trunk = Backbone(BackboneSettings("resnet50")).freeze()
+        trunk = ResNet(ResNetSettings("resnet50")).freeze()
         matcher = Transformer(TransformerSettings("small", CHANNELS)).eval()
         with tempfile.TemporaryDirectory() as temporary:
             details["whole_s"] = compare_sharing(8, 6, trunk, matcher, Path(temporary))

@@ -26,7 +26,7 @@ from timing import alternate, print_result
 
 from segswap.images import encode_jpeg
 from segswap.matching.match import match_images, turns
-from segswap.models.backbone import Backbone, BackboneSettings
+from segswap.models.backbones.resnet import ResNet, ResNetSettings
 from segswap.models.segswap import SegSwap
 from segswap.models.transformer import Transformer, TransformerSettings
 from segswap.randomness import generator
@@ -42,7 +42,7 @@ BOX = (40.0, 30.0, 120.0, 110.0)
 def make_model() -> SegSwap:
     """Return an untrained model of the demo's size."""
     torch.manual_seed(0)
-    backbone = Backbone(BackboneSettings("resnet10", 32, 128))
+    backbone = ResNet(ResNetSettings("resnet10", 32, 128))
     return SegSwap(backbone, Transformer(TransformerSettings("tiny", 128, 0.0, "matching"))).eval()
 
 

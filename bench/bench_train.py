@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from segswap.config import SCHEMA, complete_config, read_schema
 from segswap.demo_world.coco import draw_coco, draw_style_images
-from segswap.models.backbone import Backbone, BackboneSettings
+from segswap.models.backbones.resnet import ResNet, ResNetSettings
 from segswap.models.segswap import SegSwap
 from segswap.models.transformer import EPSILON, SIZES, Transformer, TransformerSettings
 from segswap.pairs.objects import ObjectSettings, ObjectTable, build_object_table
@@ -184,7 +184,7 @@ def measure_steps(size: int, steps: int, workers: int) -> tuple[float, dict[str,
     Dropout is on, as in training. Steps take turns; of ours the wait for the loader is among the parts.
     """
     torch.manual_seed(0)
-    backbone = Backbone(BackboneSettings("resnet50"))
+    backbone = ResNet(ResNetSettings("resnet50"))
     model = SegSwap(backbone, Transformer(TransformerSettings("small", backbone.channels)))
     model.matcher.train()
     ours = Execution.of(model, torch.device("cpu"), Numerics(), Processes())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -10,7 +11,7 @@ import pickle
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -91,6 +92,9 @@ _DESCRIPTION = "segswap"
 """Key of the description in a safetensors file. It is the only one: their order in the file would be random."""
 
 
+_REMEDY = "delete it and make it again, or download it again (in a git clone: git lfs pull)"
+
+
 def _checksum(tensors: Mapping[str, torch.Tensor], description: Mapping[str, Any]) -> str:
     text = json.dumps([description, tensors_sha256(tensors)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -119,15 +123,9 @@ def read_safetensors(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], 
     Raises:
         InputError: when the file is missing, damaged, or says nothing about itself.
     """
-    remedy = "delete it and make it again, or download it again (in a git clone: git lfs pull)"
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dictionary
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; expected a weight file in the form of safetensors") from None
-    except SafetensorError as error:
-        raise InputError(f"{path}: not readable as safetensors ({error}); {remedy}") from None
+    tensors = read_tensors(path)
+    with _opened(path) as file:
+        metadata = file.metadata() or {}
     if _DESCRIPTION not in metadata:
         raise InputError(
             f"{path}: its metadata has no {_DESCRIPTION!r} but {sorted(metadata) or 'nothing'}, so nobody knows which "
@@ -137,10 +135,37 @@ def read_safetensors(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], 
         description = json.loads(metadata[_DESCRIPTION])
         stated = description.pop("sha256")
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise InputError(f"{path}: what it says about itself is not readable; {remedy}") from None
+        raise InputError(f"{path}: what it says about itself is not readable; {_REMEDY}") from None
     if stated != _checksum(tensors, description):
-        raise InputError(f"{path}: its bytes have changed since it was written (SHA-256); {remedy}")
+        raise InputError(f"{path}: its bytes have changed since it was written (SHA-256); {_REMEDY}")
     return tensors, description
+
+
+def is_described(path: str | os.PathLike) -> bool:
+    """Return whether a safetensors file says what it is, as those of ``write_safetensors`` do."""
+    with _opened(path) as file:
+        return _DESCRIPTION in (file.metadata() or {})
+
+
+def read_tensors(path: str | os.PathLike) -> dict[str, torch.Tensor]:
+    """Read the tensors of any safetensors file on the CPU, by name.
+
+    Raises:
+        InputError: when the file is missing or damaged.
+    """
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dictionary
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike) -> Iterator[safe_open]:
+    try:
+        with safe_open(path, "pt") as file:
+            yield file
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; expected a weight file in the form of safetensors") from None
+    except SafetensorError as error:
+        raise InputError(f"{path}: not readable as safetensors ({error}); {_REMEDY}") from None
 
 
 def load_by_name(module: nn.Module, state: dict[str, torch.Tensor], origin: str | os.PathLike) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from segswap.images import encode_jpeg
-from segswap.models.backbone import Backbone, BackboneSettings
+from segswap.models.backbones.resnet import ResNet, ResNetSettings
 from segswap.models.segswap import SegSwap
 from segswap.models.transformer import Transformer, TransformerSettings
 from segswap.randomness import generator
@@ -21,7 +21,7 @@ MARK = 40
 def make_model(seed: int = 0) -> SegSwap:
     """Return an untrained model whose matcher starts as a plain matching of features."""
     torch.manual_seed(seed)
-    backbone = Backbone(BackboneSettings("resnet10", 8, 16))
+    backbone = ResNet(ResNetSettings("resnet10", 8, 16))
     return SegSwap(backbone, Transformer(TransformerSettings("tiny", 16, 0.0, "matching"))).eval()
 
 

@@ -20,7 +20,7 @@ from segswap.matching.details import query_weights
 from segswap.matching.features import FeatureStore, extract_features
 from segswap.matching.predict import load_matcher, predict_pairs
 from segswap.matching.score import score_pairs, symmetric_scores
-from segswap.models.backbone import Backbone, BackboneSettings
+from segswap.models.backbones.resnet import ResNet, ResNetSettings
 from segswap.models.checkpoint import load_checkpoint, save_checkpoint
 from segswap.models.ncnet import NcNet, NcNetSettings
 from segswap.models.segswap import SegSwap
@@ -44,7 +44,7 @@ def model() -> SegSwap:
     with torch.no_grad():
         for parameter in matcher.parameters():
             parameter += 0.01 * torch.randn(parameter.shape)
-    return SegSwap(Backbone(BackboneSettings("resnet10", 8, 16)), matcher, ABOUT).eval()
+    return SegSwap(ResNet(ResNetSettings("resnet10", 8, 16)), matcher, ABOUT).eval()
 
 
 @pytest.fixture(scope="module")

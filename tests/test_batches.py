@@ -17,7 +17,7 @@ import torch
 
 from segswap.errors import InputError
 from segswap.matching.features import FeatureStore, extract_features
-from segswap.models.backbone import Backbone, BackboneSettings
+from segswap.models.backbones.resnet import ResNet, ResNetSettings
 from segswap.models.segswap import SegSwap
 from segswap.models.transformer import Transformer, TransformerSettings
 from segswap.pairs.pair_set import PairSet, picture_name
@@ -57,7 +57,7 @@ def manifests(tiny_world):
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(1)
-    trunk = Backbone(BackboneSettings("resnet10", width=8))
+    trunk = ResNet(ResNetSettings("resnet10", width=8))
     matcher = Transformer(TransformerSettings("tiny", trunk.channels, initialisation="matching"))
     return SegSwap(trunk, matcher).eval()
 

@@ -33,7 +33,7 @@ from segswap.errors import InputError
 from segswap.images import encode_jpeg, read_image
 from segswap.matching.crops import query_cells, query_crop
 from segswap.matching.features import FeatureStore, extract_features
-from segswap.models.backbone import Backbone, BackboneSettings
+from segswap.models.backbones.resnet import ResNet, ResNetSettings
 from segswap.models.segswap import SegSwap
 from segswap.models.transformer import Transformer, TransformerSettings
 from segswap.randomness import generator
@@ -247,7 +247,7 @@ def test_a_box_a_little_beyond_its_image_is_cut_at_the_border(folder, tmp_path):
 @pytest.fixture(scope="module")
 def trunk():
     torch.manual_seed(1)
-    return Backbone(BackboneSettings("resnet10", width=8)).freeze()
+    return ResNet(ResNetSettings("resnet10", width=8)).freeze()
 
 
 @pytest.fixture(scope="module")

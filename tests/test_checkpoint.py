@@ -14,18 +14,18 @@ from formula_weights import formula_state, key_list
 
 from segswap.errors import InputError
 from segswap.models.architectures import ARCHITECTURES, Architecture
-from segswap.models.backbone import Backbone, BackboneSettings
+from segswap.models.backbones.resnet import ResNet, ResNetSettings
 from segswap.models.checkpoint import load_backbone, load_checkpoint, save_backbone, save_checkpoint, save_published
 from segswap.models.forms import write_checkpoint, write_safetensors_file
 from segswap.models.segswap import SegSwap
 from segswap.models.transformer import Transformer, TransformerSettings
 
-TRUNK = BackboneSettings("resnet18", width=8)
+TRUNK = ResNetSettings("resnet18", width=8)
 
 
 def small_model(**trunk) -> SegSwap:
     torch.manual_seed(6)
-    backbone = Backbone(BackboneSettings("resnet18", width=8, **trunk))
+    backbone = ResNet(ResNetSettings("resnet18", width=8, **trunk))
     return SegSwap(backbone, Transformer(TransformerSettings("tiny", backbone.channels, initialisation="matching")))
 
 
@@ -68,7 +68,7 @@ def test_the_published_checkpoint_loads_by_name(shared, tmp_path):
     assert torch.equal(model.backbone.conv1.weight, trunk["0.weight"])
     assert torch.equal(model.backbone.bn1.running_var, trunk["1.running_var"])
     assert torch.equal(model.backbone.layer3[5].conv3.weight, trunk["6.5.conv3.weight"])
-    alone = load_backbone(tmp_path / "published.pth", BackboneSettings("resnet50"))
+    alone = load_backbone(tmp_path / "published.pth", ResNetSettings("resnet50"))
     assert_same_state(alone, model.backbone.state_dict())
 
 
@@ -115,9 +115,9 @@ def test_the_published_form_is_written_back_as_it_was_read(shared, tmp_path):
         assert all(torch.equal(again[part][name], value) for name, value in content[part].items())
 
 
-@pytest.mark.parametrize("trunk", [TRUNK, BackboneSettings("resnet50", projection=16), BackboneSettings("resnet50")])
+@pytest.mark.parametrize("trunk", [TRUNK, ResNetSettings("resnet50", projection=16), ResNetSettings("resnet50")])
 def test_a_model_that_the_published_form_cannot_hold_is_an_error(tmp_path, trunk):
-    backbone = Backbone(trunk)
+    backbone = ResNet(trunk)
     model = SegSwap(backbone, Transformer(TransformerSettings("tiny", backbone.channels)))
     with pytest.raises(
         InputError, match=rf"out\.pth: the published form holds a plain ResNet-50.*{trunk.architecture}"
@@ -128,9 +128,7 @@ def test_a_model_that_the_published_form_cannot_hold_is_an_error(tmp_path, trunk
 
 def test_what_a_model_says_of_itself_goes_through_the_published_form(tmp_path):
     about = {"stage": 2, "image_size": 320, "numerics": {"precision": "float32"}}
-    model = SegSwap(
-        Backbone(BackboneSettings("resnet50")), Transformer(TransformerSettings("small", 1024)), {"stage": 1}
-    )
+    model = SegSwap(ResNet(ResNetSettings("resnet50")), Transformer(TransformerSettings("small", 1024)), {"stage": 1})
     save_checkpoint(tmp_path / "ours.pt", model, about)
     save_published(tmp_path / "published.pth", load_checkpoint(tmp_path / "ours.pt")[0])
     found, said = load_checkpoint(tmp_path / "published.pth")
@@ -147,14 +145,14 @@ def test_a_trunk_of_ours_comes_back_as_it_was_written(tmp_path):
 def test_weights_of_another_size_are_an_error_that_lists_names_and_shapes(tmp_path):
     save_backbone(tmp_path / "trunk.pt", small_model().backbone)
     with pytest.raises(InputError) as caught:
-        load_backbone(tmp_path / "trunk.pt", BackboneSettings("resnet34", width=16, projection=24))
+        load_backbone(tmp_path / "trunk.pt", ResNetSettings("resnet34", width=16, projection=24))
     message = str(caught.value)
     assert str(tmp_path / "trunk.pt") in message
     assert "Missing: layer1.2.conv1.weight" in message and "more" in message
     assert "Unexpected: none" in message
     assert "conv1.weight: (8, 3, 7, 7) in the file, (16, 3, 7, 7) in the model" in message
     with pytest.raises(InputError, match=r"Unexpected: layer1\.1\.conv1\.weight"):
-        load_backbone(tmp_path / "trunk.pt", BackboneSettings("resnet10", width=8))
+        load_backbone(tmp_path / "trunk.pt", ResNetSettings("resnet10", width=8))
 
 
 def test_a_checkpoint_that_does_not_fit_its_own_settings_is_an_error(tmp_path):
@@ -217,8 +215,8 @@ def test_the_architecture_in_the_file_decides_which_matcher_is_built(tmp_path, m
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        ({"backbone_settings": {"architecture": "resnet99"}}, "KeyError: 'resnet99'"),
-        ({"backbone_settings": {"architecture": "resnet18", "depth": 3}}, "unexpected keyword argument 'depth'"),
+        ({"backbone_settings": {"architecture": "resnet99"}}, "backbone.architecture: 'resnet99'; expected one of"),
+        ({"backbone_settings": {"architecture": "resnet18", "depth": 3}}, "backbone.depth: unknown; resnet18 has"),
         ({"backbone_settings": {"architecture": "resnet18", "width": -8}}, "negative dimension"),
         ({"matcher_settings": {"size": "vast", "channels": 32}}, "KeyError: 'vast'"),
         ({"matcher_settings": {"size": "tiny", "channels": 32, "dropout": 7}}, "dropout probability"),

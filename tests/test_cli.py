@@ -17,7 +17,7 @@ from segswap.config import read_config
 from segswap.files import write_bytes, write_json
 from segswap.images import read_image
 from segswap.matching.features import extract_features
-from segswap.models.backbone import Backbone, BackboneSettings
+from segswap.models.backbones.resnet import ResNet, ResNetSettings
 from segswap.models.checkpoint import save_checkpoint
 from segswap.models.segswap import SegSwap
 from segswap.models.transformer import Transformer, TransformerSettings
@@ -27,7 +27,7 @@ from segswap.pairs.recipe import KINDS
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
     torch.manual_seed(0)
-    backbone = Backbone(BackboneSettings("resnet10", 8, 16))
+    backbone = ResNet(ResNetSettings("resnet10", 8, 16))
     matcher = Transformer(TransformerSettings("tiny", 16, 0.0, "matching"))
     save_checkpoint(tmp_path / "model.pt", SegSwap(backbone, matcher), {"stage": 1, "steps": 7})
     return tmp_path / "model.pt"
@@ -48,7 +48,7 @@ def test_info_describes_checkpoints_and_feature_stores(
     found = json.loads(capsys.readouterr().out)
     assert found["stage"] == 1 and found["steps"] == 7 and found["transformer"]["size"] == "tiny"
     picture = np.zeros((64, 64, 3), np.uint8)
-    backbone = Backbone(BackboneSettings("resnet10", 8, 16)).freeze()
+    backbone = ResNet(ResNetSettings("resnet10", 8, 16)).freeze()
     extract_features(["one", "two"], [lambda: picture] * 2, backbone, (64, 64), tmp_path / "store.npy")
     capsys.readouterr()
     assert run(monkeypatch, "info", tmp_path / "store.npy") == 0

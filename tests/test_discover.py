@@ -13,7 +13,7 @@ import torch
 from segswap import cli
 from segswap.discovery.clusters import CORRESPONDENCES, REGIONS
 from segswap.images import encode_jpeg
-from segswap.models.backbone import Backbone, BackboneSettings
+from segswap.models.backbones.resnet import ResNet, ResNetSettings
 from segswap.models.checkpoint import save_checkpoint
 from segswap.models.segswap import SegSwap
 from segswap.models.transformer import Transformer, TransformerSettings
@@ -25,7 +25,7 @@ SEEN_BY_AN_UNTRAINED_MODEL = ("--side", 96, "--min-share", 0, "--mask-threshold"
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> Path:
     torch.manual_seed(0)
-    backbone = Backbone(BackboneSettings("resnet10", 8, 16))
+    backbone = ResNet(ResNetSettings("resnet10", 8, 16))
     matcher = Transformer(TransformerSettings("tiny", 16, 0.0, "matching"))
     path = tmp_path_factory.mktemp("model") / "model.pt"
     save_checkpoint(path, SegSwap(backbone, matcher), {"stage": 1, "steps": 7})

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from segswap import cli
-from segswap.models.backbone import Backbone, BackboneSettings
+from segswap.models.backbones.resnet import ResNet, ResNetSettings
 from segswap.models.checkpoint import load_checkpoint, save_checkpoint
 from segswap.models.segswap import SegSwap
 from segswap.models.transformer import Transformer, TransformerSettings
@@ -30,7 +30,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int | str | None
 def small(tmp_path) -> Path:
     torch.manual_seed(0)
     matcher = Transformer(TransformerSettings("tiny", 16, 0.0, "matching"))
-    save_checkpoint(tmp_path / "small.pt", SegSwap(Backbone(BackboneSettings("resnet10", 8, 16)), matcher), ABOUT)
+    save_checkpoint(tmp_path / "small.pt", SegSwap(ResNet(ResNetSettings("resnet10", 8, 16)), matcher), ABOUT)
     return tmp_path / "small.pt"
 
 
@@ -43,7 +43,7 @@ def outputs(model: SegSwap) -> torch.Tensor:
 
 def test_a_model_goes_through_all_forms_and_gives_the_same_numbers(monkeypatch, tmp_path):
     torch.manual_seed(5)
-    model = SegSwap(Backbone(BackboneSettings("resnet50")), Transformer(TransformerSettings("small", 1024)))
+    model = SegSwap(ResNet(ResNetSettings("resnet50")), Transformer(TransformerSettings("small", 1024)))
     # Statistics of its own, so that a lost one shows.
     for name, value in model.backbone.state_dict().items():
         if "running" in name:

@@ -15,7 +15,7 @@ from segswap.images import UnreadableImage, read_image, resize
 from segswap.matching import features
 from segswap.matching.features import FeatureStore, backbone_key, extract_features, images_to_tensor
 from segswap.matching.predict import load_matcher, predict_pairs
-from segswap.models.backbone import Backbone, BackboneSettings
+from segswap.models.backbones.resnet import ResNet, ResNetSettings
 from segswap.models.checkpoint import save_checkpoint
 from segswap.models.segswap import SegSwap
 from segswap.models.transformer import Transformer, TransformerSettings
@@ -28,13 +28,13 @@ def picture(seed: int, height: int = 50, width: int = 70) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
-def make_trunk(seed: int = 1, **settings) -> Backbone:
+def make_trunk(seed: int = 1, **settings) -> ResNet:
     torch.manual_seed(seed)
-    return Backbone(BackboneSettings("resnet10", width=8, **settings)).freeze()
+    return ResNet(ResNetSettings("resnet10", width=8, **settings)).freeze()
 
 
 @pytest.fixture(scope="module")
-def trunk() -> Backbone:
+def trunk() -> ResNet:
     return make_trunk()
 
 

@@ -14,19 +14,19 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from segswap.errors import InputError
-from segswap.models.backbone import Backbone, BackboneSettings
+from segswap.models.backbones.resnet import ResNet, ResNetSettings
 from segswap.models.checkpoint import load_checkpoint
 from segswap.models.forms import write_safetensors_file
 from segswap.models.segswap import SegSwap
 from segswap.models.transformer import Transformer, TransformerSettings
 from segswap.weights import tensors_sha256, write_safetensors
 
-TRUNK = BackboneSettings("resnet18", width=8)
+TRUNK = ResNetSettings("resnet18", width=8)
 
 
 def small_model() -> SegSwap:
     torch.manual_seed(6)
-    backbone = Backbone(TRUNK)
+    backbone = ResNet(TRUNK)
     return SegSwap(backbone, Transformer(TransformerSettings("tiny", backbone.channels, initialisation="matching")))
 
 

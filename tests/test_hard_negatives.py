@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from segswap.models.backbone import Backbone, BackboneSettings
+from segswap.models.backbones.resnet import ResNet, ResNetSettings
 from segswap.models.segswap import SegSwap
 from segswap.models.transformer import Transformer, TransformerSettings
 from segswap.randomness import generator
@@ -56,7 +56,7 @@ class ConstantMask(nn.Module):
 
 def model_with(matcher: nn.Module) -> SegSwap:
     torch.manual_seed(1)
-    return SegSwap(Backbone(BackboneSettings("resnet10", width=8)), matcher)
+    return SegSwap(ResNet(ResNetSettings("resnet10", width=8)), matcher)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from segswap.benchmarks.predictions import read_predictions, write_predictions
 from segswap.errors import InputError
 from segswap.matching.cosine import CosineMatcher
 from segswap.matching.features import extract_features
-from segswap.models.backbone import Backbone, BackboneSettings
+from segswap.models.backbones.resnet import ResNet, ResNetSettings
 
 CPU = torch.device("cpu")
 LIMIT = 4
@@ -22,7 +22,7 @@ LIMIT = 4
 @pytest.fixture(scope="module")
 def trunk():
     torch.manual_seed(1)
-    return Backbone(BackboneSettings("resnet10", width=8, projection=16)).freeze()
+    return ResNet(ResNetSettings("resnet10", width=8, projection=16)).freeze()
 
 
 @pytest.fixture(scope="module")

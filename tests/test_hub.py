@@ -16,7 +16,7 @@ from huggingface_hub import HfApi, ModelCard, errors
 import segswap
 from segswap.errors import InputError
 from segswap.models import hub
-from segswap.models.backbone import Backbone, BackboneSettings
+from segswap.models.backbones.resnet import ResNet, ResNetSettings
 from segswap.models.checkpoint import load_checkpoint, save_checkpoint
 from segswap.models.segswap import SegSwap
 from segswap.models.transformer import Transformer, TransformerSettings
@@ -34,7 +34,7 @@ ABOUT = {
 @pytest.fixture(scope="module")
 def model() -> SegSwap:
     torch.manual_seed(2)
-    backbone = Backbone(BackboneSettings("resnet10", 8, 16))
+    backbone = ResNet(ResNetSettings("resnet10", 8, 16))
     return SegSwap(backbone, Transformer(TransformerSettings("tiny", 16, 0.0, "matching")), ABOUT)
 
 
@@ -109,7 +109,7 @@ def test_a_folder_without_weights_is_an_error(tmp_path):
 
 
 def test_a_model_saved_over_another_takes_its_place_and_a_card_stays(model, saved, tmp_path):
-    other = SegSwap(Backbone(BackboneSettings("resnet10", 16)), Transformer(TransformerSettings("tiny", 64)))
+    other = SegSwap(ResNet(ResNetSettings("resnet10", 16)), Transformer(TransformerSettings("tiny", 64)))
     folder = tmp_path / "folder"
     other.save_pretrained(folder)
     (folder / "README.md").write_text("what I have written")

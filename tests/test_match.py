@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from segswap.geometry import cell_centres
 from segswap.matching.match import AS_GIVEN, Turn, default_sides, fitted_size, match_images, turns
-from segswap.models.backbone import Backbone, BackboneSettings
+from segswap.models.backbones.resnet import ResNet, ResNetSettings
 from segswap.models.segswap import SegSwap
 from segswap.models.transformer import Transformer, TransformerSettings
 from segswap.randomness import generator
@@ -25,7 +25,7 @@ SIDES = (96, 160)
 @pytest.fixture(scope="module")
 def model() -> SegSwap:
     torch.manual_seed(0)
-    backbone = Backbone(BackboneSettings("resnet10", 8, 16))
+    backbone = ResNet(ResNetSettings("resnet10", 8, 16))
     return SegSwap(backbone, Transformer(TransformerSettings("tiny", 16, 0.0, "matching"))).eval()
 
 

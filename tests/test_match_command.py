@@ -17,7 +17,7 @@ from segswap.files import write_bytes
 from segswap.geometry import cell_centres
 from segswap.images import encode_jpeg, read_image
 from segswap.matching.match import Match, Turn
-from segswap.models.backbone import Backbone, BackboneSettings
+from segswap.models.backbones.resnet import ResNet, ResNetSettings
 from segswap.models.checkpoint import save_checkpoint
 from segswap.models.segswap import SegSwap
 from segswap.models.transformer import Transformer, TransformerSettings
@@ -29,7 +29,7 @@ NUMBERS = {"score", "score_first", "score_second", "share_first", "share_second"
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
     torch.manual_seed(0)
-    backbone = Backbone(BackboneSettings("resnet10", 8, 16))
+    backbone = ResNet(ResNetSettings("resnet10", 8, 16))
     matcher = Transformer(TransformerSettings("tiny", 16, 0.0, "matching"))
     save_checkpoint(tmp_path / "model.pt", SegSwap(backbone, matcher), {"image_size": 96})
     return tmp_path / "model.pt"
@@ -219,7 +219,7 @@ def test_a_list_goes_on_where_it_was_killed_and_does_again_what_has_changed(run,
     assert (again()["already_there"], len(shared)) == (1, 2)
     torch.manual_seed(1)
     matcher = Transformer(TransformerSettings("tiny", 16, 0.0, "matching"))
-    save_checkpoint("model.pt", SegSwap(Backbone(BackboneSettings("resnet10", 8, 16)), matcher), {"image_size": 96})
+    save_checkpoint("model.pt", SegSwap(ResNet(ResNetSettings("resnet10", 8, 16)), matcher), {"image_size": 96})
     assert again()["matched"] == 3
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from segswap.errors import InputError
 from segswap.models import onnx
-from segswap.models.backbone import Backbone, BackboneSettings
+from segswap.models.backbones.resnet import ResNet, ResNetSettings
 from segswap.models.ncnet import NcNet, NcNetSettings
 from segswap.models.segswap import SegSwap
 from segswap.models.transformer import Transformer, TransformerSettings
@@ -26,16 +26,16 @@ def ncnet(channels: int) -> nn.Module:
     return NcNet(NcNetSettings(channels))
 
 
-def small_model(trunk: BackboneSettings, matcher: Callable[[int], nn.Module]) -> SegSwap:
+def small_model(trunk: ResNetSettings, matcher: Callable[[int], nn.Module]) -> SegSwap:
     torch.manual_seed(3)
-    backbone = Backbone(trunk)
+    backbone = ResNet(trunk)
     return SegSwap(backbone, matcher(backbone.channels)).eval()
 
 
 # Writing one takes long: each trunk with another matcher.
 @pytest.fixture(
     scope="module",
-    params=[(BackboneSettings("resnet50", 8), transformer), (BackboneSettings("resnet10", 8, 16), ncnet)],
+    params=[(ResNetSettings("resnet50", 8), transformer), (ResNetSettings("resnet10", 8, 16), ncnet)],
     ids=["resnet50, transformer", "resnet10 with projection, Nc-Net"],
 )
 def exported(request, tmp_path_factory):
@@ -74,4 +74,4 @@ def test_files_give_the_model_s_numbers(exported, batch, size_a, size_b):
 def test_absent_packages_are_an_error_that_says_how_to_get_them(tmp_path, monkeypatch):
     monkeypatch.setattr(onnx, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install .segswap\[onnx\]"):
-        onnx.export_onnx(small_model(BackboneSettings("resnet10", 8), transformer), tmp_path)
+        onnx.export_onnx(small_model(ResNetSettings("resnet10", 8), transformer), tmp_path)

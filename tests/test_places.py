@@ -17,7 +17,7 @@ from segswap.benchmarks.places import PlaceSettings
 from segswap.benchmarks.places_matching import first_ranking, global_descriptors, predict
 from segswap.errors import InputError
 from segswap.matching.features import FeatureStore, extract_features
-from segswap.models.backbone import Backbone, BackboneSettings
+from segswap.models.backbones.resnet import ResNet, ResNetSettings
 from segswap.models.transformer import Transformer, TransformerSettings
 from segswap.randomness import generator
 
@@ -41,7 +41,7 @@ def dataset(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trunk():
     torch.manual_seed(1)
-    return Backbone(BackboneSettings("resnet10", width=8)).freeze()
+    return ResNet(ResNetSettings("resnet10", width=8)).freeze()
 
 
 # The first ranking

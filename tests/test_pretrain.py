@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from segswap.errors import InputError
-from segswap.models.backbone import BackboneSettings
+from segswap.models.backbones.resnet import ResNetSettings
 from segswap.models.checkpoint import load_backbone
 from segswap.program import Interrupted
 from segswap.sampling import cell_centres
@@ -22,7 +22,7 @@ from segswap.training.batches import PairBatches
 from segswap.training.loop import RunSettings
 from segswap.training.pretrain import PretrainSettings, contrastive_loss, pretrain_backbone
 
-TRUNK = BackboneSettings("resnet10", width=8, projection=16)
+TRUNK = ResNetSettings("resnet10", width=8, projection=16)
 SETTINGS = PretrainSettings(
     steps=4, pairs=2, learning_rate=1e-3, weight_decay=0.01, temperature=0.1, stylise_probability=0.5
 )

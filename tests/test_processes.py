@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from segswap.models.backbone import Backbone, BackboneSettings
+from segswap.models.backbones.resnet import ResNet, ResNetSettings
 from segswap.models.checkpoint import load_checkpoint, save_checkpoint
 from segswap.models.ncnet import NcNet, NcNetSettings
 from segswap.models.segswap import SegSwap
@@ -75,7 +75,7 @@ def torchrun(script: str, folder: Path, *arguments: object, count: int = 2) -> s
 @pytest.fixture
 def initial(tmp_path):
     torch.manual_seed(1)
-    trunk = Backbone(BackboneSettings("resnet10", width=8))
+    trunk = ResNet(ResNetSettings("resnet10", width=8))
     matcher = Transformer(TransformerSettings("tiny", trunk.channels, dropout=0.0, initialisation="matching"))
     save_checkpoint(tmp_path / "initial.pt", SegSwap(trunk, matcher), {})
     save_checkpoint(tmp_path / "ncnet.pt", SegSwap(trunk, NcNet(NcNetSettings(trunk.channels))), {})

@@ -12,7 +12,7 @@ from segswap.files import write_bytes
 from segswap.images import UnreadableImage, encode_jpeg
 from segswap.matching.match import AS_GIVEN, turns
 from segswap.matching.recent import RecentPictures
-from segswap.models.backbone import Backbone, BackboneSettings
+from segswap.models.backbones.resnet import ResNet, ResNetSettings
 from segswap.models.segswap import SegSwap
 from segswap.models.transformer import Transformer, TransformerSettings
 
@@ -29,7 +29,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
 @pytest.fixture
 def recent() -> RecentPictures:
     torch.manual_seed(0)
-    model = SegSwap(Backbone(BackboneSettings("resnet10", 8, 16)), Transformer(TransformerSettings("tiny", 16)))
+    model = SegSwap(ResNet(ResNetSettings("resnet10", 8, 16)), Transformer(TransformerSettings("tiny", 16)))
     return RecentPictures(model.eval(), (64, 96), kept=2)
 
 

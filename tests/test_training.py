@@ -19,7 +19,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from segswap.errors import InputError
-from segswap.models.backbone import Backbone, BackboneSettings
+from segswap.models.backbones.resnet import ResNet, ResNetSettings
 from segswap.models.checkpoint import load_checkpoint, save_checkpoint
 from segswap.models.ncnet import NcNet, NcNetSettings
 from segswap.models.segswap import SegSwap
@@ -85,7 +85,7 @@ def probe_score(model: SegSwap) -> Validation:
 def write_initial(folder: Path, make: Callable[[int], torch.nn.Module]) -> Path:
     """Write an untrained model with the matcher that ``make`` gives for a number of channels."""
     torch.manual_seed(1)
-    trunk = Backbone(BackboneSettings("resnet10", width=8))
+    trunk = ResNet(ResNetSettings("resnet10", width=8))
     path = folder / "initial.pt"
     save_checkpoint(path, SegSwap(trunk, make(trunk.channels)), {"steps": 10})
     return path

@@ -16,7 +16,7 @@ from segswap import sharing
 from segswap.config import SCHEMA, complete_config, read_schema
 from segswap.errors import InputError
 from segswap.models.architectures import ARCHITECTURES, architecture_of
-from segswap.models.backbone import Backbone, BackboneSettings
+from segswap.models.backbones.resnet import ResNet, ResNetSettings
 from segswap.models.checkpoint import load_checkpoint, save_backbone
 from segswap.models.transformer import Transformer, TransformerSettings
 from segswap.randomness import torch_seed
@@ -28,7 +28,7 @@ TRUNK = {"architecture": "resnet10", "width": 8, "projection": 16}
 @pytest.fixture
 def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """Return a function that runs the program with the JSON of a matcher, and returns the path of its checkpoint."""
-    save_backbone(tmp_path / "backbone.pt", Backbone(BackboneSettings(**TRUNK)))
+    save_backbone(tmp_path / "backbone.pt", ResNet(ResNetSettings(**TRUNK)))
     main = runpy.run_path(str(ROOT / "workflow/scripts/untrained_model.py"))["main"]
 
     def run(matcher: str, seed: int = 1) -> Path:

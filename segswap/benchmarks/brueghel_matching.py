@@ -19,7 +19,7 @@ from segswap.matching.crops import Box, box_cells, query_cells, scaled_box
 from segswap.matching.details import direct_box, query_weights, target_masks
 from segswap.matching.features import FeatureStore, images_to_tensor
 from segswap.matching.score import joint_mask, score_pairs
-from segswap.models.backbone import Backbone
+from segswap.models.backbones.backbone import Backbone
 from segswap.progress import progress
 
 _SCHEMA = pa.schema(

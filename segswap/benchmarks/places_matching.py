@@ -16,7 +16,7 @@ from segswap.matching.features import FeatureStore, images_to_tensor
 from segswap.matching.pooling import pool
 from segswap.matching.predict import predict_pairs
 from segswap.matching.score import joint_mask, score_pairs, self_match_mask
-from segswap.models.backbone import Backbone
+from segswap.models.backbones.backbone import Backbone
 from segswap.progress import progress
 from segswap.sampling import sample
 

@@ -22,25 +22,28 @@ from segswap.errors import InputError
 from segswap.files import NOT_ARRAYS, claim, content_key, read_json, refuse_orphans, write_json
 from segswap.geometry import grid_shape
 from segswap.images import UnreadableImage, resize
-from segswap.models.backbone import Backbone
+from segswap.models.backbones.backbone import Backbone
 from segswap.progress import progress
 
 Loader = Callable[[], np.ndarray]
 """Reads one image, RGB uint8 (H, W, 3)."""
 
-PREPROCESSING = "squashed to size, RGB / 255, ImageNet mean and deviation; features L2-normalised per cell"
-"""What happens to an image; kept in the header of a store."""
-
 _SAVE_SECONDS = 30.0
 """Time between two notes of how far an extraction is."""
 
 
+def preprocessing(backbone: Backbone) -> str:
+    """Return what happens to an image before and behind a backbone, in words; the header of a store has it."""
+    return f"squashed to size, RGB / 255, {backbone.normalisation}; features L2-normalised per cell"
+
+
 def backbone_key(backbone: Backbone) -> str:
-    """Return a 16-digit key of the backbone's weights."""
+    """Return a 16-digit key of the backbone's weights, and of what else decides its features."""
     digest = hashlib.sha256()
     for name, tensor in sorted(backbone.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    digest.update(backbone.distinction.encode())
     return digest.hexdigest()[:16]
 
 
@@ -87,13 +90,13 @@ def extract_features(
         twice = next(name for name in names if list(names).count(name) > 1)
         raise InputError(f"{store}: image {twice!r} is listed more than once; names must be distinct")
     device = next(backbone.parameters()).device
-    # The channels of a cell lie together: trunk and matcher compute so, and a score reads whole cells.
+    # The channels of a cell lie together: backbone and matcher compute so, and a score reads whole cells.
     shape = (len(names), *grid_shape(size[::-1]), backbone.channels)
     header = {
         "names": list(names),
         "size": list(size),
         "channels": backbone.channels,
-        "preprocessing": PREPROCESSING,
+        "preprocessing": preprocessing(backbone),
         "backbone": backbone_key(backbone),
     }
     known = known or {}
@@ -248,7 +251,7 @@ class FeatureStore:
         self.names: list[str] = header["names"]
         if len(self.names) != len(self._array):
             raise InputError(f"{store}: {len(self._array)} features, {len(self.names)} names; delete it and run again")
-        if header.get("preprocessing") != PREPROCESSING:
+        if header.get("preprocessing") != preprocessing(backbone):
             raise InputError(f"{store}: features of images prepared in another way; delete the store and run again")
         if header["backbone"] != backbone_key(backbone):
             raise InputError(f"{store}: features of another backbone; delete the store and run again")

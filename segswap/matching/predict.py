@@ -15,7 +15,7 @@ from segswap.errors import InputError
 from segswap.files import read_json_object
 from segswap.matching.cosine import CosineMatcher
 from segswap.matching.features import FeatureStore
-from segswap.models.backbone import Backbone
+from segswap.models.backbones.backbone import Backbone
 from segswap.models.checkpoint import load_checkpoint
 from segswap.progress import progress
 

@@ -1,21 +1,32 @@
-"""Checkpoints: whole models in any form, and the trunks in weight files of others.
+"""Checkpoints: whole models in any form, and the backbones in weight files of others.
 
 Everything is read without executing it. Forms: ``segswap.models.forms``, docs/formats.md.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from segswap.models.backbone import Backbone, BackboneSettings
-from segswap.models.forms import torchvision_names, write_checkpoint, write_published
+from segswap.errors import InputError
+from segswap.files import read_json
+from segswap.models.backbones import BACKBONES, build
+from segswap.models.backbones.backbone import PACKAGE, Backbone, BackboneSettings, WeightFile
+from segswap.models.forms import (
+    CONFIG_NAME,
+    SAFETENSORS,
+    WEIGHTS_NAME,
+    read_contents,
+    write_checkpoint,
+    write_published,
+)
+from segswap.models.hub import PREPROCESSOR_NAME, locate
 from segswap.models.segswap import SegSwap
-from segswap.weights import load_by_name, read_state_dict, write_state_dict
-
-_MOCO_PREFIX = "module.encoder_q."
+from segswap.weights import is_described, load_by_name, read_state_dict, read_tensors, write_state_dict
 
 
 def save_checkpoint(path: str | os.PathLike, model: SegSwap, about: dict[str, Any]) -> None:
@@ -47,28 +58,63 @@ def save_published(path: str | os.PathLike, model: SegSwap) -> None:
     write_published(path, model.contents())
 
 
-def load_backbone(path: str | os.PathLike, settings: BackboneSettings, device: str | torch.device = "cpu") -> Backbone:
-    """Load trunk weights by name from any of the known files; the trunk is frozen, on the device.
+def load_backbone(
+    weights: str | os.PathLike, settings: BackboneSettings, device: str | torch.device = "cpu"
+) -> Backbone:
+    """Load a backbone, frozen, on the device; its ``settings`` are complete.
 
-    Known are MoCo v2 checkpoints (``state_dict`` with ``module.encoder_q.``), plain torchvision ResNet state
-    dicts (also under ``model`` or ``state_dict``), the published SegSwap checkpoint, and our own trunks
-    (``save_backbone``). ``layer4`` and ``fc``, which the trunk does not have, are dropped.
+    Args:
+        weights: a weight file, ``package`` (the Python package that brings them), or ``owner/model`` on the Hugging
+            Face hub. Files of ``torch.save`` and ``.safetensors`` are read: those of ``save_backbone``, whole models
+            of this project, and what each family knows. ResNets: MoCo v2, torchvision (also under ``model`` or
+            ``state_dict``), the published SegSwap checkpoint.
+        settings: which backbone. What they leave open is as in the file.
+        device: torch device.
 
     Raises:
-        InputError: listing missing and unexpected names when the weights do not fit ``settings``.
+        InputError: when there are no such weights, or they do not fit: the missing and the unexpected names are listed.
     """
-    content = read_state_dict(path)
-    state = next((content[key] for key in ("state_dict", "model", "backbone") if key in content), content)
-    if any(key.startswith(_MOCO_PREFIX) for key in state):
-        state = {key.removeprefix(_MOCO_PREFIX): v for key, v in state.items() if key.startswith(_MOCO_PREFIX)}
-    if "0.weight" in state:
-        state = torchvision_names(state)
-    kept = {key: value for key, value in state.items() if not key.startswith(("layer4.", "fc."))}
-    backbone = Backbone(settings)
-    load_by_name(backbone, kept, path)
+    family = BACKBONES[settings.architecture]
+    file = _read_weights(family.package_file(settings) if weights == PACKAGE else locate(weights))
+    backbone = build(family.completed(settings, file))
+    load_by_name(backbone, backbone.own_names(file.state), file.origin)
     return backbone.freeze().to(device)
 
 
+_STATES = ("state_dict", "model", "backbone")
+"""Where files of ``torch.save`` keep their tensors, if not at the top."""
+
+
+def _read_weights(path: Path) -> WeightFile:
+    """Read a weight file, or a folder in the layout of the hub."""
+    if path.is_dir() or path.name == WEIGHTS_NAME:
+        folder = path if path.is_dir() else path.parent
+        if not (folder / WEIGHTS_NAME).is_file():
+            raise InputError(
+                f"{folder}: holds no {WEIGHTS_NAME}; expected a weight file, or a folder with {WEIGHTS_NAME}"
+            )
+        about = [folder / name for name in (CONFIG_NAME, PREPROCESSOR_NAME)]
+        config = {key: value for file in about if file.is_file() for key, value in read_json(file).items()}
+        return dataclasses.replace(_read_tensors(folder / WEIGHTS_NAME), config=config)
+    return _read_tensors(path)
+
+
+def _read_tensors(path: Path) -> WeightFile:
+    if path.suffix != SAFETENSORS:
+        content = read_state_dict(path)
+        state = next((content[key] for key in _STATES if key in content), content)
+        if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+            raise InputError(
+                f"{path}: holds {', '.join(map(str, list(content)[:6]))}; expected tensors by name, at the top or "
+                f"below one of {', '.join(_STATES)}"
+            )
+        return WeightFile(path, state, content.get("backbone_settings", {}))
+    if not is_described(path):
+        return WeightFile(path, read_tensors(path))
+    contents = read_contents(path)
+    return WeightFile(path, contents.backbone, contents.backbone_settings)
+
+
 def save_backbone(path: str | os.PathLike, backbone: Backbone) -> None:
-    """Write a trunk's weights under torchvision's names."""
-    write_state_dict(path, {"backbone": backbone.state_dict()})
+    """Write a backbone: its weights, and the settings that make it again."""
+    write_state_dict(path, {"backbone": backbone.state_dict(), "backbone_settings": backbone.settings.described()})

@@ -21,7 +21,9 @@ from segswap import __version__
 from segswap.errors import InputError
 from segswap.files import read_json, write_json
 from segswap.models.architectures import ARCHITECTURES
-from segswap.models.backbone import Backbone, BackboneSettings
+from segswap.models.backbones import backbone_settings, build
+from segswap.models.backbones.backbone import Backbone
+from segswap.models.backbones.resnet import PUBLISHED_CHILDREN, ResNet, ResNetSettings, children_renamed
 from segswap.models.transformer import TransformerSettings
 from segswap.weights import load_by_name, read_safetensors, read_state_dict, write_safetensors, write_state_dict
 
@@ -38,10 +40,7 @@ PUBLISHED_ORIGIN = "published checkpoint"
 """What the published checkpoint has as ``about["origin"]``."""
 
 _PUBLISHED_ABOUT = {"origin": PUBLISHED_ORIGIN, "image_size": 480}
-_PUBLISHED_BACKBONE, _PUBLISHED_SIZE = BackboneSettings("resnet50"), "small"
-
-# Children of the published checkpoint's nn.Sequential and their torchvision names.
-_PUBLISHED_CHILDREN = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3"}
+_PUBLISHED_BACKBONE, _PUBLISHED_SIZE = ResNetSettings("resnet50"), "small"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Contents:
 
     Attributes:
         architecture: of the matcher, a name of ``ARCHITECTURES``.
-        backbone_settings: fields of ``BackboneSettings``. matcher_settings: fields of the architecture's settings.
+        backbone_settings, matcher_settings: fields of the settings of either.
         backbone, matcher: state dicts.
         about: plain values on the model's origin (stage, steps, image_size, ...).
     """
@@ -89,12 +88,13 @@ class Contents:
             )
         known = ARCHITECTURES[self.architecture]
         try:
-            backbone = Backbone(BackboneSettings(**self.backbone_settings))
+            backbone = build(backbone_settings(self.backbone_settings))
             matcher = known.matcher(known.settings(**self.matcher_settings))
-        except (TypeError, LookupError, ValueError, RuntimeError) as error:
+        except (TypeError, LookupError, ValueError, RuntimeError, InputError) as error:
+            reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
             raise InputError(
-                f"{origin}: its settings make no model of this version ({type(error).__name__}: {error}). Use the "
-                "version of segswap that wrote it, or make the file again"
+                f"{origin}: its settings make no model of this version ({reason}). Use the version of segswap that "
+                "wrote it, or make the file again"
             ) from None
         load_by_name(backbone, self.backbone, origin)
         load_by_name(matcher, self.matcher, origin)
@@ -157,15 +157,15 @@ def _from_published(path: Path, content: Mapping[str, Any]) -> Contents:
     backbone = content["backbone"]
     described = {
         "architecture": "transformer",
-        "backbone_settings": dataclasses.asdict(_PUBLISHED_BACKBONE),
+        "backbone_settings": _PUBLISHED_BACKBONE.described(),
         "matcher_settings": dataclasses.asdict(
-            TransformerSettings(_PUBLISHED_SIZE, Backbone(_PUBLISHED_BACKBONE).channels)
+            TransformerSettings(_PUBLISHED_SIZE, ResNet(_PUBLISHED_BACKBONE).channels)
         ),
         "about": content.get("about", dict(_PUBLISHED_ABOUT)),
     }
-    return _contents(
-        path, described, torchvision_names(backbone) if isinstance(backbone, dict) else backbone, content["encoder"]
-    )
+    if isinstance(backbone, dict):
+        backbone = children_renamed(backbone, PUBLISHED_CHILDREN)
+    return _contents(path, described, backbone, content["encoder"])
 
 
 def _read_safetensors(path: Path) -> Contents:
@@ -229,31 +229,15 @@ def write_published(path: str | os.PathLike, contents: Contents) -> None:
     ``about`` is a fourth entry, which other readers pass over.
 
     Raises:
-        InputError: when trunk or matcher are none that the published form can hold.
+        InputError: when backbone or matcher are none that the published form can hold.
     """
     matcher = contents.architecture, contents.matcher_settings.get("size")
-    if matcher != ("transformer", _PUBLISHED_SIZE) or contents.backbone_settings != dataclasses.asdict(
-        _PUBLISHED_BACKBONE
-    ):
+    if matcher != ("transformer", _PUBLISHED_SIZE) or contents.backbone_settings != _PUBLISHED_BACKBONE.described():
         raise InputError(
             f"{path}: the published form holds a plain ResNet-50 and a transformer of size {_PUBLISHED_SIZE}, this "
-            f"model has the trunk {contents.backbone_settings} and the {contents.architecture} "
+            f"model has the backbone {contents.backbone_settings} and the {contents.architecture} "
             f"{contents.matcher_settings}; choose another form"
         )
-    backbone = _children_renamed(contents.backbone, {name: child for child, name in _PUBLISHED_CHILDREN.items()})
+    backbone = children_renamed(contents.backbone, {name: child for child, name in PUBLISHED_CHILDREN.items()})
     content = {"backbone": backbone, "encoder": contents.matcher, "optimiser": {}, "about": contents.about}
     write_state_dict(path, content)
-
-
-def torchvision_names(backbone: State) -> State:
-    """Return the published checkpoint's trunk under torchvision's names; other names stay as they are."""
-    return _children_renamed(backbone, _PUBLISHED_CHILDREN)
-
-
-def _children_renamed(state: State, names: Mapping[str, str]) -> State:
-    """Return a state with new names of the module's children; those without one keep theirs."""
-    renamed = {}
-    for key, value in state.items():
-        child, _, rest = key.partition(".")
-        renamed[f"{names.get(child, child)}.{rest}"] = value
-    return renamed

@@ -20,6 +20,9 @@ from huggingface_hub.errors import (
 from segswap.errors import InputError
 from segswap.models.forms import CONFIG_NAME, WEIGHTS_NAME
 
+PREPROCESSOR_NAME = "preprocessor_config.json"
+"""What a repository of a foreign network says of how pictures are prepared."""
+
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _FILE_SUFFIXES = (".pt", ".pth", ".tar", ".safetensors", ".onnx", ".npy", ".json", ".csv", ".jpg", ".png")
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -72,7 +75,7 @@ def locate(
                 token=token,
                 local_files_only=local_files_only,
                 force_download=force_download,
-                allow_patterns=[WEIGHTS_NAME, CONFIG_NAME],
+                allow_patterns=[WEIGHTS_NAME, CONFIG_NAME, PREPROCESSOR_NAME],
                 library_name="segswap",
             )
         )

@@ -11,8 +11,9 @@ import torch
 from huggingface_hub import ModelCard, ModelHubMixin
 from torch import nn
 
+from segswap.files import content_key
 from segswap.models.architectures import architecture_of
-from segswap.models.backbone import Backbone
+from segswap.models.backbones.backbone import Backbone
 from segswap.models.card import model_card
 from segswap.models.forms import CARD_NAME, Contents, read_contents, write_folder
 from segswap.models.hub import locate
@@ -47,8 +48,9 @@ class SegSwap(
 
     @property
     def key(self) -> str:
-        """A 16-digit key of the weights, wherever they were read from."""
-        return tensors_sha256(self.state_dict())[:16]
+        """A 16-digit key of the weights, wherever they were read from, and of what else decides the features."""
+        weights = tensors_sha256(self.state_dict())
+        return (content_key([weights, self.backbone.distinction]) if self.backbone.distinction else weights)[:16]
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Return the features of images, (B, C, h, w), channels last in memory, without a gradient."""
@@ -65,7 +67,7 @@ class SegSwap(
         """Return the model as plain values and tensors, which share the model's memory; ``about`` None: its own."""
         return Contents(
             architecture=architecture_of(self.matcher),
-            backbone_settings=dataclasses.asdict(self.backbone.settings),
+            backbone_settings=self.backbone.settings.described(),
             matcher_settings=dataclasses.asdict(self.matcher.settings),
             backbone=self.backbone.state_dict(),
             matcher=self.matcher.state_dict(),

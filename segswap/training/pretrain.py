@@ -2,8 +2,8 @@
 
 For use where no pretrained weights can be had (the demo world). Each masked cell of one image has its true
 place in the other: the feature sampled there is its positive, the cells of all other images and those of
-its own partner further away than a cell and a half are its negatives (InfoNCE). The trunk ends in a linear
-layer, see ``BackboneSettings``. Afterwards it is frozen and the published two stages run on it.
+its own partner further away than a cell and a half are its negatives (InfoNCE). The backbone ends in a linear
+layer, see ``ResNetSettings``. Afterwards it is frozen and the published two stages run on it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from segswap.device import pick_device
 from segswap.errors import InputError
 from segswap.files import content_key, sha256, write_text
-from segswap.models.backbone import Backbone, BackboneSettings
+from segswap.models.backbones.resnet import ResNet, ResNetSettings
 from segswap.models.checkpoint import save_backbone
 from segswap.progress import progress
 from segswap.randomness import torch_seed
@@ -37,7 +37,7 @@ _NEAR = 1.5
 
 @dataclasses.dataclass(frozen=True)
 class PretrainSettings:
-    """How the trunk is trained.
+    """How the backbone is trained.
 
     Attributes:
         steps: optimiser steps.
@@ -90,16 +90,16 @@ def pretrain_backbone(
     weights: str | os.PathLike,
     history: str | os.PathLike,
     state: str | os.PathLike,
-    backbone: BackboneSettings,
+    backbone: ResNetSettings,
     settings: PretrainSettings,
     run: RunSettings,
     seed: int,
 ) -> None:
-    """Train a trunk from random weights on pair sets and write its weights.
+    """Train a ResNet from random weights on pair sets and write it.
 
     Args:
         manifests: training sets, one- then two-object.
-        weights: the trunk's weights are written here, last.
+        weights: file of ``save_backbone`` to write, last.
         history: CSV of the losses.
         state: folder of the rolling state.
 
@@ -120,7 +120,7 @@ def pretrain_backbone(
     batches = PairBatches(manifests, batch_settings, seed)
     device = pick_device(run.device)
     torch.manual_seed(torch_seed(seed, "backbone"))
-    model = Backbone(backbone).to(device, memory_format=torch.channels_last).train()
+    model = ResNet(backbone).to(device, memory_format=torch.channels_last).train()
     optimiser = torch.optim.AdamW(model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         # A tenth of the steps rise; of few steps two, for a single one has no slope.

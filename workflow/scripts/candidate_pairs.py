@@ -15,7 +15,7 @@ from segswap.device import add_device_argument, pick_device
 from segswap.discovery.candidates import all_pairs, candidate_pairs, window_descriptors, write_pairs
 from segswap.discovery.collection import read_collection
 from segswap.matching.features import FeatureStore
-from segswap.models.backbone import add_backbone_arguments
+from segswap.models.backbones import add_backbone_arguments
 from segswap.models.checkpoint import load_backbone
 from segswap.program import argument_parser, run, whole_number
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from segswap.benchmarks import brueghel
 from segswap.device import add_device_argument, pick_device
 from segswap.matching.features import extract_features
-from segswap.models.backbone import add_backbone_arguments
+from segswap.models.backbones import add_backbone_arguments
 from segswap.models.checkpoint import load_backbone
 from segswap.program import argument_parser, run, settings
 

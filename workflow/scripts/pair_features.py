@@ -12,7 +12,7 @@ from __future__ import annotations
 from segswap.benchmarks.pairs import picture_loaders, picture_names
 from segswap.device import add_device_argument, pick_device
 from segswap.matching.features import extract_features
-from segswap.models.backbone import add_backbone_arguments
+from segswap.models.backbones import add_backbone_arguments
 from segswap.models.checkpoint import load_backbone
 from segswap.pairs.pair_set import PairSet
 from segswap.program import argument_parser, run, whole_number

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from segswap.models.backbone import BackboneSettings
+from segswap.models.backbones.resnet import ResNetSettings
 from segswap.program import argument_parser, run, settings
 from segswap.training.loop import RunSettings
 from segswap.training.pretrain import PretrainSettings, pretrain_backbone
@@ -24,7 +24,7 @@ def main() -> None:
     """Parse the arguments and train."""
     parser = argument_parser(__doc__)
     parser.add_argument("--manifests", type=Path, nargs=2, required=True, help="one- and two-object training sets")
-    parser.add_argument("--backbone", type=settings(BackboneSettings), required=True, help="as JSON")
+    parser.add_argument("--backbone", type=settings(ResNetSettings), required=True, help="as JSON")
     parser.add_argument("--settings", type=settings(PretrainSettings), required=True, help="as JSON")
     parser.add_argument("--compute", type=settings(RunSettings), required=True, help="section compute, as JSON")
     parser.add_argument("--seed", type=int, required=True, help="of every random choice")

@@ -16,7 +16,7 @@ from __future__ import annotations
 from segswap.benchmarks import place_data, places
 from segswap.benchmarks.places_matching import first_ranking
 from segswap.device import add_device_argument, pick_device
-from segswap.models.backbone import add_backbone_arguments
+from segswap.models.backbones import add_backbone_arguments
 from segswap.models.checkpoint import load_backbone
 from segswap.program import argument_parser, run, settings
 

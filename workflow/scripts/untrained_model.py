@@ -16,7 +16,7 @@ import torch
 
 from segswap.errors import InputError
 from segswap.models.architectures import ARCHITECTURES
-from segswap.models.backbone import add_backbone_arguments
+from segswap.models.backbones import add_backbone_arguments
 from segswap.models.checkpoint import load_backbone, save_checkpoint
 from segswap.models.segswap import SegSwap
 from segswap.program import argument_parser, json_object, run

@@ -1,4 +1,4 @@
-"""ResNet trunk cut after layer3: stride 16, one L2-normalised feature vector per cell.
+"""ResNet cut after layer3: stride 16, one L2-normalised feature vector per cell.
 
 Parameter names are torchvision's (``conv1.weight``, ``layer1.0.conv1.weight``, ...), so its weight files, and
 MoCo's, load by name. The published network is ResNet-50 (1024 channels), frozen and in evaluation mode always.
@@ -6,40 +6,22 @@ MoCo's, load by name. The published network is ResNet-50 (1024 channels), frozen
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from segswap.program import settings
+from segswap.errors import InputError
+from segswap.models.backbones.backbone import Backbone, BackboneSettings, State
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+_MOCO_PREFIX = "module.encoder_q."
 
-@dataclasses.dataclass(frozen=True)
-class BackboneSettings:
-    """Which trunk.
-
-    Attributes:
-        architecture: resnet18, resnet34 or resnet50.
-        width: channels of the first stage; 64 is torchvision's, less makes a slimmer trunk.
-        projection: channels of a linear layer (1x1 convolution) behind layer3, or None as published. A trunk
-            trained from nothing ends in one: behind a ReLU all features share a positive offset, which makes
-            every cosine alike.
-    """
-
-    architecture: str
-    width: int = 64
-    projection: int | None = None
-
-
-def add_backbone_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of a program that computes features, for ``load_backbone``."""
-    parser.add_argument("--weights", required=True, help="of the backbone")
-    parser.add_argument("--backbone", type=settings(BackboneSettings), required=True, help="its architecture, as JSON")
+PUBLISHED_CHILDREN = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3"}
+"""Children of the published checkpoint's nn.Sequential and their torchvision names."""
 
 
 class _BasicBlock(nn.Module):
@@ -93,15 +75,37 @@ _ARCHITECTURES: dict[str, tuple[type[_BasicBlock] | type[_Bottleneck], tuple[int
 }
 
 
-class Backbone(nn.Module):
-    """Images to features.
+@dataclasses.dataclass(frozen=True)
+class ResNetSettings(BackboneSettings):
+    """Which ResNet.
 
     Attributes:
-        channels: number of feature channels, C.
+        architecture: resnet10 (one block a stage), resnet18, resnet34 or resnet50.
+        width: channels of the first stage; 64 is torchvision's, less makes a slimmer network.
+        projection: channels of a linear layer (1x1 convolution) behind layer3, or None as published. A ResNet
+            trained from nothing ends in one: behind a ReLU all features share a positive offset, which makes
+            every cosine alike.
     """
 
-    def __init__(self, settings: BackboneSettings) -> None:
+    width: int = 64
+    projection: int | None = None
+
+
+class ResNet(Backbone):
+    """A ResNet to the end of layer3. It can be trained from nothing: ``segswap.training.pretrain``."""
+
+    architectures = tuple(_ARCHITECTURES)
+    settings_type = ResNetSettings
+    normalisation = "ImageNet mean and deviation"
+    distinction = ""  # names and shapes of the weights say which ResNet it is
+
+    def __init__(self, settings: ResNetSettings) -> None:
         super().__init__()
+        if settings.architecture not in _ARCHITECTURES:
+            raise InputError(
+                f"backbone.architecture: {settings.architecture!r} is no ResNet; expected one of "
+                f"{', '.join(_ARCHITECTURES)}"
+            )
         block, depths = _ARCHITECTURES[settings.architecture]
         width = settings.width
         self.settings = settings
@@ -121,7 +125,6 @@ class Backbone(nn.Module):
         self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Map RGB images (B, 3, H, W) in [0, 1] to features (B, C, H/16, W/16), L2-normalised per cell."""
         x = (images - self.mean) / self.std
         x = self.maxpool(F.relu(self.bn1(self.conv1(x))))
         x = self.layer3(self.layer2(self.layer1(x)))
@@ -129,9 +132,19 @@ class Backbone(nn.Module):
             x = self.projection(x)
         return F.normalize(x, dim=1)
 
-    def freeze(self) -> Backbone:
-        """Fix weights and batch-norm statistics for good: no gradient, evaluation mode, channels-last."""
-        self.requires_grad_(False).to(memory_format=torch.channels_last)
-        self.train = lambda mode=True: self  # type: ignore[method-assign]
-        super().train(False)
-        return self
+    def own_names(self, state: State) -> State:
+        """Take MoCo's query network, rename the published trunk, and drop what comes behind layer3."""
+        if any(key.startswith(_MOCO_PREFIX) for key in state):
+            state = {key.removeprefix(_MOCO_PREFIX): v for key, v in state.items() if key.startswith(_MOCO_PREFIX)}
+        if "0.weight" in state:
+            state = children_renamed(state, PUBLISHED_CHILDREN)
+        return {key: value for key, value in state.items() if not key.startswith(("layer4.", "fc."))}
+
+
+def children_renamed(state: State, names: dict[str, str]) -> State:
+    """Return a state dict with new names of the module's children; those without one keep theirs."""
+    renamed = {}
+    for key, value in state.items():
+        child, _, rest = key.partition(".")
+        renamed[f"{names.get(child, child)}.{rest}"] = value
+    return renamed

@@ -8,7 +8,7 @@ import torch
 from formula_weights import formula_state, key_list
 from torch import nn
 
-from segswap.models.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone, BackboneSettings
+from segswap.models.backbones.resnet import IMAGENET_MEAN, IMAGENET_STD, ResNet, ResNetSettings
 from segswap.models.segswap import SegSwap
 from segswap.models.transformer import Transformer, TransformerSettings
 
@@ -20,9 +20,9 @@ def torchvision_name(published: str) -> str:
     return f"{TORCHVISION_NAMES[child]}.{rest}"
 
 
-def small_trunk(**settings) -> Backbone:
+def small_trunk(**settings) -> ResNet:
     torch.manual_seed(3)
-    return Backbone(BackboneSettings("resnet18", width=8, **settings))
+    return ResNet(ResNetSettings("resnet18", width=8, **settings))
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def measured(shared):
 
 @pytest.fixture(scope="module")
 def golden_trunk(shared):
-    trunk = Backbone(BackboneSettings("resnet50"))
+    trunk = ResNet(ResNetSettings("resnet50"))
     state = formula_state(key_list(shared, "backbone_sequential_conv1_to_layer3"))
     trunk.load_state_dict({torchvision_name(key): value for key, value in state.items()})
     return trunk.freeze()
@@ -44,7 +44,7 @@ def test_names_and_shapes_are_the_published_ones(shared):
         (torchvision_name(entry["key"]), tuple(entry["shape"]))
         for entry in key_list(shared, "backbone_sequential_conv1_to_layer3")
     ]
-    state = Backbone(BackboneSettings("resnet50")).state_dict()
+    state = ResNet(ResNetSettings("resnet50")).state_dict()
     assert [(name, tuple(value.shape)) for name, value in state.items()] == expected
 
 
@@ -76,16 +76,16 @@ def test_every_stage_equals_the_measured_one(golden_trunk, measured):
 @pytest.mark.parametrize(
     ("settings", "channels"),
     [
-        (BackboneSettings("resnet10", 8), 32),
-        (BackboneSettings("resnet18", 8), 32),
-        (BackboneSettings("resnet34", 8), 32),
-        (BackboneSettings("resnet50", 8), 128),
-        (BackboneSettings("resnet18", 8, projection=20), 20),
+        (ResNetSettings("resnet10", 8), 32),
+        (ResNetSettings("resnet18", 8), 32),
+        (ResNetSettings("resnet34", 8), 32),
+        (ResNetSettings("resnet50", 8), 128),
+        (ResNetSettings("resnet18", 8, projection=20), 20),
     ],
 )
 @torch.no_grad()
 def test_features_have_stride_16_and_unit_length(settings, channels):
-    trunk = Backbone(settings).eval()
+    trunk = ResNet(settings).eval()
     assert trunk.channels == channels
     features = trunk(torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(1)))
     assert features.shape == (2, channels, 4, 6)

@@ -1,0 +1,156 @@
+"""Every backbone: the list of families, settings from plain values, and what was written before there were families."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from segswap.errors import InputError
+from segswap.matching.features import FeatureStore, backbone_key, extract_features
+from segswap.models.backbones import BACKBONES, backbone_settings
+from segswap.models.backbones.backbone import checked_taps, joined
+from segswap.models.backbones.resnet import ResNetSettings
+from segswap.models.checkpoint import load_backbone, load_checkpoint
+
+# Written with commit 99819d2, which knew ResNets only: a backbone of `save_backbone`, one model as .pt and as
+# .safetensors, and the features of `drawn()`. Weights random (seed 0), running statistics uniform in [0.5, 1.5].
+BEFORE = Path(__file__).parent / "golden/before_families"
+BEFORE_SETTINGS = ResNetSettings("resnet10", width=2, projection=8)
+
+
+def drawn() -> np.ndarray:
+    y, x = np.mgrid[:48, :64]
+    return np.stack([x * 4, y * 5, (x * y) % 256], 2).astype(np.uint8)
+
+
+# What was written before
+
+
+def test_backbones_and_models_that_were_written_before_still_load_and_have_the_key_that_they_had():
+    backbone = load_backbone(BEFORE / "backbone.pt", BEFORE_SETTINGS)
+    assert backbone.settings == BEFORE_SETTINGS and backbone_key(backbone) == "e8f98fc1a06cf067"
+    for name in ("model.pt", "model.safetensors"):
+        model, about = load_checkpoint(BEFORE / name)
+        assert model.key == "d17bcbae390ce2ee" and about == {"stage": 2, "image_size": 64}
+        assert backbone_key(model.backbone) == backbone_key(backbone)
+        assert model.contents().backbone_settings == {"architecture": "resnet10", "width": 2, "projection": 8}
+
+
+@pytest.mark.parametrize("name", ["model.pt", "model.safetensors"])
+def test_the_backbone_of_a_whole_model_loads_by_itself(name):
+    alone = load_backbone(BEFORE / name, BEFORE_SETTINGS)
+    assert backbone_key(alone) == "e8f98fc1a06cf067"
+
+
+def test_a_feature_store_that_was_written_before_opens_and_is_written_alike(tmp_path):
+    backbone = load_backbone(BEFORE / "backbone.pt", BEFORE_SETTINGS)
+    before = FeatureStore(BEFORE / "features.npy", backbone, ["drawn.png"]).read([0])
+    extract_features(["drawn.png"], [drawn], backbone, (64, 48), tmp_path / "features.npy")
+    assert (tmp_path / "features.json").read_bytes() == (BEFORE / "features.json").read_bytes()
+    after = FeatureStore(tmp_path / "features.npy", backbone).read([0])
+    torch.testing.assert_close(after, before, atol=1e-3, rtol=0)
+
+
+# Settings
+
+
+def test_settings_come_back_from_the_values_that_describe_them():
+    for values in ({"architecture": "resnet18"}, {"architecture": "resnet50", "width": 8, "projection": 16}):
+        settings = backbone_settings(values)
+        assert backbone_settings(json.loads(json.dumps(settings.described()))) == settings
+    assert backbone_settings({"architecture": "resnet18", "taps": None}) == ResNetSettings("resnet18")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, "backbone.architecture: None; expected one of resnet10, "),
+        ({"architecture": "resnet99"}, "backbone.architecture: 'resnet99'; expected one of resnet10, "),
+        (
+            {"architecture": "resnet18", "depth": 3},
+            "backbone.depth: unknown; resnet18 has architecture, projection, wi",
+        ),
+        ({"architecture": "resnet18", "taps": [3]}, r"backbone.taps: \[3\], but resnet18 has no taps to choose; leave"),
+    ],
+    ids=str,
+)
+def test_values_that_are_no_settings_are_refused(values, message):
+    with pytest.raises(InputError, match=message):
+        backbone_settings(values)
+
+
+# Weight files
+
+
+def test_a_file_that_holds_something_else_than_tensors_is_an_error(tmp_path):
+    torch.save({"epoch": 3, "net": {"conv1.weight": torch.zeros(2)}}, tmp_path / "weights.pt")
+    with pytest.raises(
+        InputError, match=r"weights\.pt: holds epoch, net; expected tensors by name, at the top or below"
+    ):
+        load_backbone(tmp_path / "weights.pt", BEFORE_SETTINGS)
+
+
+def test_a_folder_in_the_layout_of_the_hub_is_read(tmp_path):
+    shutil.copy(BEFORE / "model.safetensors", tmp_path)
+    for weights in (tmp_path, tmp_path / "model.safetensors"):
+        assert backbone_key(load_backbone(weights, BEFORE_SETTINGS)) == "e8f98fc1a06cf067"
+
+
+def test_a_folder_without_weights_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for weights in (tmp_path, ""):
+        with pytest.raises(InputError, match=r"holds no model\.safetensors; expected a weight file, or a folder with"):
+            load_backbone(weights, BEFORE_SETTINGS)
+
+
+@pytest.mark.parametrize("weights", ["nowhere/weights.pt", "some/where/else"])
+def test_weights_that_are_nowhere_are_an_error_that_says_what_can_be_given(tmp_path, monkeypatch, weights):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        InputError, match=r"expected a weight file .* or a model of the Hugging Face hub as owner/model"
+    ):
+        load_backbone(weights, BEFORE_SETTINGS)
+
+
+def test_a_name_of_the_hub_without_network_or_cache_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"somebody/some-model: .* not in the cache, and the hub was not reached"):
+        load_backbone("somebody/some-model", BEFORE_SETTINGS)
+
+
+@pytest.mark.parametrize("architecture", ["resnet50"])
+def test_where_no_package_brings_weights_that_is_an_error(architecture):
+    with pytest.raises(InputError, match=rf"backbone.weights: no package brings weights of {architecture}"):
+        load_backbone("package", backbone_settings({"architecture": architecture}))
+
+
+# Taps
+
+
+def test_joined_taps_have_the_same_weight_each_and_unit_length_together():
+    generator = torch.Generator().manual_seed(1)
+    small, large = (torch.randn(2, channels, 3, 4, generator=generator) for channels in (5, 7))
+    features = joined([small, 100 * large])
+    assert features.shape == (2, 12, 3, 4)
+    torch.testing.assert_close(features.norm(dim=1), torch.ones(2, 3, 4))
+    for part, tap in ((features[:, :5], small), (features[:, 5:], large)):
+        torch.testing.assert_close(part, tap / tap.norm(dim=1, keepdim=True) / 2**0.5)
+
+
+def test_taps_are_blocks_that_exist_in_ascending_order():
+    assert checked_taps([5, 7], range(5, 16), "it") == (5, 7)
+    for taps in ([4, 7], [7, 16]):
+        with pytest.raises(InputError, match=rf"no block {taps[taps[0] == 7]} to take .*; it has 5 to 15"):
+            checked_taps(taps, range(5, 16), "it")
+    for taps in ([], [7, 5], [7, 7]):
+        with pytest.raises(InputError, match="expected block numbers that ascend, one or more; it has 5 to 15"):
+            checked_taps(taps, range(5, 16), "it")
+
+
+def test_every_architecture_has_its_family():
+    assert all(architecture in family.architectures for architecture, family in BACKBONES.items())
