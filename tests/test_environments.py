@@ -45,9 +45,11 @@ def constraints() -> dict[str, str]:
 
 
 def environment(path: Path) -> dict[str, str]:
-    """Return the versions of a conda environment's packages by name, in the form ``name=version``."""
+    """Return the versions of a conda environment's packages by name, those that pip installs in it included."""
+    *entries, by_pip = yaml.safe_load(path.read_text())["dependencies"]
+    entries.remove("pip")
     found = {}
-    for entry in yaml.safe_load(path.read_text())["dependencies"]:
+    for entry in [*entries, *(entry.replace("==", "=") for entry in by_pip["pip"])]:
         name, _, version = entry.partition("=")
         assert re.fullmatch(r"[0-9]+([.][0-9]+)*", version), f"{path.name}: {entry} names no version"
         found[name] = version

@@ -12,6 +12,8 @@ from torch import nn
 
 from segswap.errors import InputError
 from segswap.models import onnx
+from segswap.models.backbones import build
+from segswap.models.backbones.efficientnet import EfficientNetSettings
 from segswap.models.backbones.resnet import ResNet, ResNetSettings
 from segswap.models.ncnet import NcNet, NcNetSettings
 from segswap.models.segswap import SegSwap
@@ -69,6 +71,21 @@ def test_files_give_the_model_s_numbers(exported, batch, size_a, size_b):
     for found, expected in zip(maps, model(*(torch.from_numpy(each) for each in images)), strict=True):
         assert found.shape == expected.shape
         np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "settings", [EfficientNetSettings("efficientnet_lite0", (5, 7))], ids=lambda settings: settings.architecture
+)
+@torch.inference_mode()
+def test_a_backbone_of_any_family_gives_its_numbers(settings, tmp_path):
+    torch.manual_seed(4)
+    backbone = build(settings).freeze()
+    onnx.export_backbone(backbone, tmp_path / "backbone.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "backbone.onnx", providers=["CPUExecutionProvider"])
+    for batch, size in ((1, (64, 112)), (3, (96, 96)), (1, (16, 16))):
+        images = np.random.default_rng(1).random((batch, 3, *size), np.float32)
+        found = session.run(["features"], {"images": images})[0]
+        np.testing.assert_allclose(found, backbone(torch.from_numpy(images)), atol=1e-5)
 
 
 def test_absent_packages_are_an_error_that_says_how_to_get_them(tmp_path, monkeypatch):

@@ -9,10 +9,11 @@ from typing import Any
 
 from segswap.errors import InputError
 from segswap.models.backbones.backbone import Backbone, BackboneSettings
+from segswap.models.backbones.efficientnet import EfficientNet
 from segswap.models.backbones.resnet import ResNet
 from segswap.program import json_object
 
-FAMILIES: tuple[type[Backbone], ...] = (ResNet,)
+FAMILIES: tuple[type[Backbone], ...] = (ResNet, EfficientNet)
 
 BACKBONES = {name: family for family in FAMILIES for name in family.architectures}
 """The family of each architecture."""
