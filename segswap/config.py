@@ -239,6 +239,23 @@ def _contradictions(config: Section) -> Iterator[str]:
         yield "train.stage2.mining.hard_above: must be above train.stage2.mining.zero_below"
     if pretrained and config["backbone"]["pretrain"]["pairs"] > min(pairs["train"].values()):
         yield "backbone.pretrain.pairs: a batch is larger than a training set of pairs"
+    yield from _backbone_contradictions(config["backbone"])
+
+
+def _backbone_contradictions(backbone: Section) -> Iterator[str]:
+    architecture, weights = backbone["architecture"], backbone["weights"]
+    if architecture.startswith("resnet"):
+        if "taps" in backbone:
+            yield f"backbone.taps: must be null where architecture is {architecture}; it ends in layer3"
+        if weights == "package":
+            yield f"backbone.weights: no package brings weights of {architecture}; give a weight file"
+        return
+    if weights == "pretrain":
+        yield f"backbone.weights: 'pretrain' trains ResNets only; give weights of {architecture}"
+    if backbone["width"] != 64:
+        yield f"backbone.width: must be 64, which says nothing, where architecture is {architecture}"
+    if backbone["projection"] is not None:
+        yield f"backbone.projection: must be null where architecture is {architecture}"
 
 
 INTRODUCTION = """\

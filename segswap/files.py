@@ -13,6 +13,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import time
@@ -247,3 +248,17 @@ def content_key(value: Any) -> str:
     """Return a 16-digit key of a JSON value: equal values, and only they, have equal keys."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+_FILE_SUFFIXES = (".pt", ".pth", ".tar", ".safetensors", ".onnx", ".npy", ".json", ".csv", ".jpg", ".png")
+
+
+def is_repository(source: str | os.PathLike) -> bool:
+    """Return whether something that is not there can be meant as a repository of the hub, ``owner/model``.
+
+    A mistyped path must not become a question to the network: what looks like a file, or begins with a folder that
+    exists here, is a path.
+    """
+    text = os.fspath(source)
+    return bool(_REPOSITORY.fullmatch(text) and not text.endswith(_FILE_SUFFIXES) and not Path(text).parent.is_dir())

@@ -20,7 +20,7 @@ from typing import Any
 
 from segswap import versions
 from segswap.errors import InputError
-from segswap.files import content_key, read_json, write_json
+from segswap.files import content_key, is_repository, read_json, write_json
 
 Config = dict[str, Any]
 SPLITS = ("train", "heldout")
@@ -104,9 +104,9 @@ def pairs(config: Config, split: str, kind: str) -> Part:
 
 
 def backbone(config: Config) -> Part:
-    """The frozen trunk: a file of weights, or one that is trained on the training pairs."""
+    """The frozen backbone: its weights are given, or trained on the training pairs."""
     section = config["backbone"]
-    trunk = {key: section[key] for key in ("architecture", "width", "projection")}
+    trunk = {key: section[key] for key in ("architecture", "width", "projection", "taps") if key in section}
     if section["weights"] != "pretrain":
         return Part("backbones", section["architecture"], {"trunk": trunk, "weights": section["weights"]})
     settings = {
@@ -116,6 +116,16 @@ def backbone(config: Config) -> Part:
         "seed": config["seed"],
     }
     return Part("backbones", "pretrained", settings)
+
+
+def backbone_weights(part: Part) -> str:
+    """Return the file of a backbone's weights: the one that is given, or one in the part's folder.
+
+    The workflow makes the second: it trains it, or fetches it where a package or the Hugging Face hub has it.
+    """
+    given = part.settings.get("weights")
+    is_made = given is None or given == "package" or is_repository(given)
+    return f"{part.folder}/backbone.pt" if is_made else given
 
 
 def matcher_settings(config: Config) -> Config:
@@ -309,7 +319,7 @@ def links(config: Config) -> dict[str, str]:
     }
     if config["style"]["method"] != "none":
         found["styles"] = styles(config).folder
-    if config["backbone"]["weights"] == "pretrain":
+    if backbone_weights(backbone(config)) != config["backbone"]["weights"]:
         found["backbone"] = backbone(config).folder
     for benchmark in config["benchmarks"]["run"]:
         if benchmark in DETAILS:

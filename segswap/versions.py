@@ -14,6 +14,9 @@ STYLE_STATISTICS = 1
 PAIRS = 3
 """Pictures and labels of a pair, given its recipe, and the manifest of a shard."""
 
+BACKBONES = 1
+"""Weights of others as a backbone of ours."""
+
 FEATURES = 3
 PRETRAINING = 1
 TRAINING = 2

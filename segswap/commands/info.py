@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 
 from segswap.errors import InputError
-from segswap.files import NOT_ARRAYS, read_json
+from segswap.files import NOT_ARRAYS, is_repository, read_json
 from segswap.models.checkpoint import load_checkpoint
 from segswap.models.forms import SAFETENSORS, WEIGHTS_NAME
-from segswap.models.hub import is_repository
 
 EXAMPLES = """\
 segswap info results/demo/checkpoints/stage2.pt

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from segswap.errors import InputError
-from segswap.files import read_json
-from segswap.models.backbones import BACKBONES, build
+from segswap.files import read_json_object
+from segswap.models.backbones import BACKBONES, backbone_settings, build
 from segswap.models.backbones.backbone import PACKAGE, Backbone, BackboneSettings, WeightFile
 from segswap.models.forms import (
     CONFIG_NAME,
@@ -94,7 +94,7 @@ def _read_weights(path: Path) -> WeightFile:
                 f"{folder}: holds no {WEIGHTS_NAME}; expected a weight file, or a folder with {WEIGHTS_NAME}"
             )
         about = [folder / name for name in (CONFIG_NAME, PREPROCESSOR_NAME)]
-        config = {key: value for file in about if file.is_file() for key, value in read_json(file).items()}
+        config = {key: value for file in about if file.is_file() for key, value in read_json_object(file).items()}
         return dataclasses.replace(_read_tensors(folder / WEIGHTS_NAME), config=config)
     return _read_tensors(path)
 
@@ -108,11 +108,12 @@ def _read_tensors(path: Path) -> WeightFile:
                 f"{path}: holds {', '.join(map(str, list(content)[:6]))}; expected tensors by name, at the top or "
                 f"below one of {', '.join(_STATES)}"
             )
-        return WeightFile(path, state, content.get("backbone_settings", {}))
+        said = content.get("backbone_settings")
+        return WeightFile(path, state, said and backbone_settings(said))
     if not is_described(path):
         return WeightFile(path, read_tensors(path))
     contents = read_contents(path)
-    return WeightFile(path, contents.backbone, contents.backbone_settings)
+    return WeightFile(path, contents.backbone, backbone_settings(contents.backbone_settings))
 
 
 def save_backbone(path: str | os.PathLike, backbone: Backbone) -> None:

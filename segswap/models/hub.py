@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
@@ -18,24 +17,13 @@ from huggingface_hub.errors import (
 )
 
 from segswap.errors import InputError
+from segswap.files import is_repository
 from segswap.models.forms import CONFIG_NAME, WEIGHTS_NAME
 
 PREPROCESSOR_NAME = "preprocessor_config.json"
 """What a repository of a foreign network says of how pictures are prepared."""
 
-_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
-_FILE_SUFFIXES = (".pt", ".pth", ".tar", ".safetensors", ".onnx", ".npy", ".json", ".csv", ".jpg", ".png")
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
-
-
-def is_repository(source: str | os.PathLike) -> bool:
-    """Return whether something that is not there can be meant as a repository of the hub, ``owner/model``.
-
-    A mistyped path must not become a question to the network: what looks like a file, or begins with a folder that
-    exists here, is a path.
-    """
-    text = os.fspath(source)
-    return bool(_REPOSITORY.fullmatch(text) and not text.endswith(_FILE_SUFFIXES) and not Path(text).parent.is_dir())
 
 
 def locate(

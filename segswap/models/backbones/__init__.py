@@ -11,9 +11,10 @@ from segswap.errors import InputError
 from segswap.models.backbones.backbone import Backbone, BackboneSettings
 from segswap.models.backbones.efficientnet import EfficientNet
 from segswap.models.backbones.resnet import ResNet
+from segswap.models.backbones.vit import ViT
 from segswap.program import json_object
 
-FAMILIES: tuple[type[Backbone], ...] = (ResNet, EfficientNet)
+FAMILIES: tuple[type[Backbone], ...] = (ResNet, EfficientNet, ViT)
 
 BACKBONES = {name: family for family in FAMILIES for name in family.architectures}
 """The family of each architecture."""
@@ -54,7 +55,9 @@ def build(settings: BackboneSettings) -> Backbone:
 
 def add_backbone_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of a program that computes features, for ``segswap.models.checkpoint.load_backbone``."""
-    parser.add_argument("--weights", required=True, help="of the backbone")
+    parser.add_argument(
+        "--weights", required=True, help="of the backbone: a file, 'package', or owner/model of the Hugging Face hub"
+    )
     parser.add_argument("--backbone", type=_settings_argument, required=True, help="its architecture, as JSON")
 
 

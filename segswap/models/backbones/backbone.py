@@ -46,14 +46,14 @@ class WeightFile:
     Attributes:
         origin: the file or folder, for messages.
         state: tensors by name.
-        settings: of a backbone or model of ours, the backbone's settings; else nothing.
+        settings: of the backbone, where a backbone or model of ours says them.
         config: of a folder in the layout of the Hugging Face hub, what ``config.json`` and
             ``preprocessor_config.json`` say; else nothing.
     """
 
     origin: Path
     state: State
-    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    settings: BackboneSettings | None = None
     config: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 

@@ -229,8 +229,13 @@ class EfficientNet(Backbone):
 
     @classmethod
     def completed(cls, settings: EfficientNetSettings, file: WeightFile) -> EfficientNetSettings:
-        if settings.taps is None and file.settings.get("architecture") == settings.architecture:
-            return dataclasses.replace(settings, taps=file.settings["taps"])
+        said = file.settings
+        if (
+            settings.taps is None
+            and isinstance(said, EfficientNetSettings)
+            and said.architecture == settings.architecture
+        ):
+            return said
         return settings
 
     def own_names(self, state: State) -> State:
