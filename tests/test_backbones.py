@@ -8,6 +8,8 @@ import json
 import pkgutil
 import re
 import shutil
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +18,14 @@ import torch
 from small_backbones import SMALL
 from test_cli import run
 from torch.nn import functional as F
+from workflow_runs import copy_project, snakemake
 
 from segswap.config import SCHEMA, read_schema
 from segswap.errors import InputError
 from segswap.matching.features import FeatureStore, backbone_key, extract_features
 from segswap.models import backbones
 from segswap.models.backbones import BACKBONES, FAMILIES, backbone_settings, build
-from segswap.models.backbones.backbone import Backbone, checked_taps, joined
+from segswap.models.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone, checked_taps, joined
 from segswap.models.backbones.resnet import ResNetSettings
 from segswap.models.checkpoint import load_backbone, load_checkpoint, save_checkpoint, save_published
 from segswap.models.ncnet import NcNet, NcNetSettings
@@ -245,23 +248,87 @@ def test_a_store_of_a_backbone_with_other_taps_is_an_error(tmp_path):
 # The list of families
 
 
-def missing_of_families() -> list[str]:
+def missing_of_families() -> set[str]:
     """Return what is missing where a family is a module of the package."""
-    said = []
     enum = read_schema(SCHEMA)["properties"]["backbone"]["properties"]["architecture"]["enum"]
+    said = {
+        f"config/schema.yaml, backbone.architecture: {name} is in no family" for name in enum if name not in BACKBONES
+    }
     for module in pkgutil.iter_modules(backbones.__path__):
-        for family in vars(importlib.import_module(f"{backbones.__name__}.{module.name}")).values():
-            if isinstance(family, type) and issubclass(family, Backbone) and family is not Backbone:
-                if family not in FAMILIES:
-                    said.append(f"{family.__name__} of {module.name}.py is not in FAMILIES")
-                for name in set(family.architectures) - set(enum):
-                    said.append(f"{name} is not in config/schema.yaml, backbone.architecture")
-    return said + [f"config/schema.yaml: {name} is no backbone" for name in enum if name not in BACKBONES]
+        for value in vars(importlib.import_module(f"{backbones.__name__}.{module.name}")).values():
+            if isinstance(value, type) and issubclass(value, Backbone) and value is not Backbone:
+                if value not in FAMILIES:
+                    said.add(f"{value.__name__} of {module.name}.py is not in FAMILIES")
+                said |= {
+                    f"{name} of {module.name}.py is not in config/schema.yaml, backbone.architecture"
+                    for name in set(value.architectures) - set(enum)
+                }
+    return said
 
 
 def test_every_family_is_in_the_list_and_its_names_are_in_the_schema():
-    assert missing_of_families() == []
+    assert not missing_of_families()
 
 
 def test_no_two_families_have_a_name_in_common():
     assert sum(len(family.architectures) for family in FAMILIES) == len(BACKBONES)
+
+
+@pytest.fixture
+def example(tmp_path, monkeypatch) -> types.ModuleType:
+    """The family of docs/backbones.md as a module of the package, but in no list."""
+    text = (Path(__file__).parents[1] / "docs/backbones.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"(?s)<!-- tests/test_backbones.py runs this -->\n```python\n(.*?)```", text)
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package/vgg.py").write_text(code)
+    monkeypatch.setattr(backbones, "__path__", [*backbones.__path__, str(tmp_path / "package")])
+    yield importlib.import_module("segswap.models.backbones.vgg")
+    del sys.modules["segswap.models.backbones.vgg"]
+
+
+def test_what_a_new_family_lacks_is_said(example):
+    assert missing_of_families() == {
+        "VGG of vgg.py is not in FAMILIES",
+        "vgg16 of vgg.py is not in config/schema.yaml, backbone.architecture",
+    }
+
+
+@torch.no_grad()
+def test_the_example_of_a_family_works_once_it_is_in_the_list(example, tmp_path, monkeypatch):
+    monkeypatch.setitem(BACKBONES, "vgg16", example.VGG)
+    torch.manual_seed(0)
+    # torchvision's layout: 13 convolutions by their places among ReLUs and poolings, then the classifier.
+    places = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
+    widths = (3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
+    state = {"classifier.0.weight": torch.zeros(2, 2)}
+    for place, before, after in zip(places, widths, widths[1:], strict=False):
+        state[f"features.{place}.weight"] = torch.randn(after, before, 3, 3) * (2 / 9 / before) ** 0.5
+        state[f"features.{place}.bias"] = torch.randn(after) / 10
+    torch.save(state, tmp_path / "vgg16.pth")
+    backbone = load_backbone(tmp_path / "vgg16.pth", backbone_settings({"architecture": "vgg16", "width": 64}))
+    images = random_images()
+    x = (images - torch.tensor(IMAGENET_MEAN)[:, None, None]) / torch.tensor(IMAGENET_STD)[:, None, None]
+    for n, place in enumerate(places[:10]):
+        x = F.relu(F.conv2d(x, state[f"features.{place}.weight"], state[f"features.{place}.bias"], padding=1))
+        x = F.max_pool2d(x, 2) if n in (1, 3, 6, 9) else x
+    torch.testing.assert_close(backbone(images), F.normalize(x, dim=1), atol=1e-5, rtol=0)
+    model = SegSwap(backbone, NcNet(NcNetSettings(backbone.channels, width=2)))
+    save_checkpoint(tmp_path / "model.pt", model, {})
+    assert load_checkpoint(tmp_path / "model.pt")[0].key == model.key
+
+
+# The workflow
+
+
+def test_the_workflow_fetches_what_a_package_has_and_later_rules_read_that_file(tmp_path):
+    folder = copy_project(tmp_path / "project")
+    section = {"weights": "package", "architecture": "efficientnet_lite0", "width": 64, "projection": None, "taps": [7]}
+    given = ["--config", f"backbone={json.dumps(section)}"]
+    planned = snakemake(folder, "-n", "-p", "models", *given)
+    (path,) = set(re.findall(r"output: (results/shared/backbones/efficientnet_lite0-\w+/backbone\.pt)", planned))
+    trunk = json.dumps({key: section[key] for key in ("architecture", "width", "projection", "taps")})
+    assert planned.count(f"--weights {path} --backbone '{trunk}'") > 4
+    assert "rule pretrain_backbone" not in planned
+    snakemake(folder, path, *given)
+    fetched = load_backbone(folder / path, backbone_settings({"architecture": "efficientnet_lite0", "taps": [7]}))
+    assert backbone_key(fetched) == backbone_key(load_backbone("package", fetched.settings))

@@ -8,7 +8,8 @@ import torch
 from formula_weights import formula_state, key_list
 from torch import nn
 
-from segswap.models.backbones.resnet import IMAGENET_MEAN, IMAGENET_STD, ResNet, ResNetSettings
+from segswap.models.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD
+from segswap.models.backbones.resnet import ResNet, ResNetSettings
 from segswap.models.segswap import SegSwap
 from segswap.models.transformer import Transformer, TransformerSettings
 

@@ -27,7 +27,8 @@ from segswap.errors import InputError
 from segswap.matching.features import backbone_key, preprocessing
 from segswap.models import hub
 from segswap.models.backbones import backbone_settings, build
-from segswap.models.backbones.resnet import IMAGENET_MEAN, IMAGENET_STD, ResNet, ResNetSettings
+from segswap.models.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD
+from segswap.models.backbones.resnet import ResNet, ResNetSettings
 from segswap.models.backbones.vit import ViT, ViTSettings
 from segswap.models.checkpoint import load_backbone, save_backbone
 

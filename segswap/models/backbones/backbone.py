@@ -1,7 +1,7 @@
 """What every backbone is: pictures in, for each cell of 16 x 16 pixels one unit vector out.
 
 A family of backbones is a subclass of ``Backbone`` with settings of its own, and an entry of ``FAMILIES``
-(``segswap.models.backbones``).
+(``segswap.models.backbones``). How to write one: docs/backbones.md.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ from segswap.errors import InputError
 
 PACKAGE = "package"
 """In place of a weight file: the Python package that brings the weights."""
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Of the colours of ImageNet's photos, RGB in [0, 1]: what most networks of others expect."""
 
 State = dict[str, torch.Tensor]
 

@@ -13,10 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from segswap.errors import InputError
-from segswap.models.backbones.backbone import Backbone, BackboneSettings, State
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from segswap.models.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone, BackboneSettings, State
 
 _MOCO_PREFIX = "module.encoder_q."
 

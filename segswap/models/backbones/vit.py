@@ -19,8 +19,16 @@ from torch import nn
 from torch.nn import functional as F
 
 from segswap.errors import InputError
-from segswap.models.backbones.backbone import Backbone, BackboneSettings, State, WeightFile, checked_taps, joined
-from segswap.models.backbones.resnet import IMAGENET_MEAN, IMAGENET_STD
+from segswap.models.backbones.backbone import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Backbone,
+    BackboneSettings,
+    State,
+    WeightFile,
+    checked_taps,
+    joined,
+)
 
 _CELL = 16
 
