@@ -252,10 +252,9 @@ def _backbone_contradictions(backbone: Section) -> Iterator[str]:
         return
     if weights == "pretrain":
         yield f"backbone.weights: 'pretrain' trains ResNets only; give weights of {architecture}"
-    if backbone["width"] != 64:
-        yield f"backbone.width: must be 64, which says nothing, where architecture is {architecture}"
-    if backbone["projection"] is not None:
-        yield f"backbone.projection: must be null where architecture is {architecture}"
+    for key, default in (("width", 64), ("projection", None)):
+        if backbone[key] != default:
+            yield f"backbone.{key}: is a setting of ResNets; leave it out where architecture is {architecture}"
 
 
 INTRODUCTION = """\

@@ -135,8 +135,8 @@ def test_a_mistake_is_refused_with_a_message_that_names_the_key(path: str, value
     ("backbone", "message"),
     [
         ({"weights": "pretrain"}, r"backbone\.weights: 'pretrain' trains ResNets only; give weights of vit"),
-        ({"width": 32}, r"backbone\.width: must be 64, which says nothing, where architecture is vit"),
-        ({"projection": 128}, r"backbone\.projection: must be null where architecture is vit"),
+        ({"width": 32}, r"backbone\.width: is a setting of ResNets; leave it out where architecture is vit"),
+        ({"projection": 128}, r"backbone\.projection: is a setting of ResNets; leave it out where architecture is vit"),
     ],
     ids=str,
 )

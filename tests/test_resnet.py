@@ -1,4 +1,4 @@
-"""The trunk: the published arithmetic, its shapes, and that it stays frozen."""
+"""ResNets: the published arithmetic, its shapes, and that it stays frozen."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from formula_weights import formula_state, key_list
 from torch import nn
 
+from segswap.errors import InputError
 from segswap.models.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD
 from segswap.models.backbones.resnet import ResNet, ResNetSettings
 from segswap.models.segswap import SegSwap
@@ -91,6 +92,13 @@ def test_features_have_stride_16_and_unit_length(settings, channels):
     features = trunk(torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(1)))
     assert features.shape == (2, channels, 4, 6)
     torch.testing.assert_close(features.norm(dim=1), torch.ones(2, 4, 6))
+
+
+def test_another_architecture_is_no_resnet():
+    with pytest.raises(
+        InputError, match=r"backbone\.architecture: 'vit' is no ResNet; expected one of resnet10, resnet18"
+    ):
+        ResNet(ResNetSettings("vit"))
 
 
 @torch.no_grad()

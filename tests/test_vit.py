@@ -222,8 +222,8 @@ def test_taps_are_the_blocks_of_the_library_each_behind_the_final_norm(networks,
     assert backbone.channels == 3 * 384 and len(backbone.blocks) == 11
 
 
-def test_a_network_without_patch_14_or_class_token_is_read_from_its_repository(tmp_path):
-    """Plain ViTs of timm: patches of 32 pixels, no layer scale, colours of their own."""
+def test_a_plain_network_of_timm_is_read_from_its_repository(tmp_path):
+    """Patches of 32 pixels, no layer scale, a classifier, colours of its own."""
     model = network("DINOv2, 2 blocks, gated")
     state = {name: value for name, value in timm_names(model).items() if ".ls" not in name}
     state["patch_embed.proj.weight"] = torch.randn(384, 3, 32, 32)

@@ -280,16 +280,15 @@ def _merged(state: State) -> State:
     """
     merged = {name: value.float() for name, value in state.items()}
     # DINOv3 has no bias of the keys, timm's version none at all; every block is as the first.
-    without = [
-        part for part in ("q", "k", "v") if not {f"blocks.0.attn.{n}.bias" for n in (part, "qkv")} & state.keys()
-    ]
+    whole = "blocks.0.attn.qkv.bias" in state
+    biased = {part for part in "qkv" if whole or f"blocks.0.attn.{part}.bias" in state}
     for number in range(_depth(state)):
         attn, mlp = f"blocks.{number}.attn", f"blocks.{number}.mlp"
-        for part in without:
+        for part in set("qkv") - biased:
             merged[f"{attn}.{part}.bias"] = torch.zeros(_width(state))
         is_gated = f"{mlp}.gate.weight" in merged
         for kind in ("weight", "bias"):
-            _join(merged, f"{attn}.qkv.{kind}", [f"{attn}.{part}.{kind}" for part in ("q", "k", "v")])
+            _join(merged, f"{attn}.qkv.{kind}", [f"{attn}.{part}.{kind}" for part in "qkv"])
             _join(merged, f"{mlp}.fc1.{kind}", [f"{mlp}.{part}.{kind}" for part in ("gate", "up")[not is_gated :]])
             for scale, scaled in (("ls1", f"{attn}.proj.{kind}"), ("ls2", f"{mlp}.fc2.{kind}")):
                 factor = merged.get(f"blocks.{number}.{scale}")
