@@ -43,7 +43,12 @@ def nested(path: str, value: Any) -> dict[str, Any]:
 
 
 def value_at(config: dict[str, Any], path: tuple[str, ...]) -> Any:
+    """Return a value of a complete configuration; a key that came later is absent where it has its default."""
+    schema = SCHEMA
     for part in path:
+        schema = schema["properties"][part]
+        if part not in config and schema.get("later"):
+            return entries(path)[-1]["default"]
         config = config[part]
     return config
 
@@ -58,8 +63,7 @@ def test_the_schema_is_a_schema_and_describes_every_key() -> None:
 def test_an_empty_configuration_is_the_defaults_and_completing_twice_changes_nothing() -> None:
     config = complete_config({}, SCHEMA)
     for path, entry in leaves(SCHEMA):
-        if not any(part.get("later") for part in entries(path)):
-            assert value_at(config, path) == entry["default"]
+        assert value_at(config, path) == entry["default"]
     assert complete_config(config, SCHEMA) == config
 
 
@@ -119,12 +123,26 @@ def test_defaults_are_not_shared_between_configurations() -> None:
         ("train.batch.negatives", 21, r"train\.batch\.negatives: 5 positives make at most 20"),
         ("pairs.train.1obj", 4, r"pairs\.train\.1obj: 4 pairs are fewer than train\.batch\.positives"),
         ("pairs.heldout.2obj", 2, r"pairs\.heldout\.2obj: held-out pairs need at least 4"),
+        ("train.batch.photometric.blurr", 1, r"photometric\.blurr: unknown key; did you mean .*photometric\.blur\?"),
+        ("train.batch.photometric.blur_radius", [2, 1], r"photometric\.blur_radius: .* lower bound above its upper"),
         ("train.stage2.mining.hard_above", 0.01, r"mining\.hard_above: must be above .*zero_below"),
     ],
 )
 def test_a_mistake_is_refused_with_a_message_that_names_the_key(path: str, value: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         complete_config(nested(path, value), SCHEMA)
+
+
+@pytest.mark.parametrize("change", ["gain", "grey", "noise"])
+def test_stored_features_and_photometric_changes_contradict_each_other(change: str) -> None:
+    def given(strength: float, store: bool) -> dict[str, Any]:
+        photometric = {change: strength, "blur_radius": [0, 1]}
+        return {"train": {"store_features": store, "batch": {"photometric": photometric}}}
+
+    with pytest.raises(InputError, match=r"train\.batch\.photometric: .* set train\.store_features to false"):
+        complete_config(given(0.1, True), SCHEMA)
+    complete_config(given(0.1, False), SCHEMA)
+    complete_config(given(0, True), SCHEMA)
 
 
 def test_text_is_read_as_what_the_schema_wants() -> None:

@@ -32,7 +32,7 @@ from segswap.training.losses import Losses
 from segswap.training.numerics import Numerics
 from segswap.training.pools import MiningSettings, join_pools, write_pool
 from segswap.training.processes import training_processes
-from segswap.training.state import RollingState, StopRequest
+from segswap.training.state import RollingState, StopRequest, used_fields
 from segswap.training.step import Execution, HardNegatives, LossSettings, batch_losses
 
 
@@ -358,8 +358,8 @@ def train_stage(
         execution = Execution.of(model, device, numerics, processes)
         stores = [FeatureStore(path, model.backbone) for path in files.features] if files.features else None
         batches = PairBatches(files.manifests, batch, seed, stores, processes.rank, processes.count)
-        decides = [dataclasses.asdict(part) for part in (stage, batch, loss, execution.numerics)]
-        decides += [dataclasses.asdict(mining)] if mining else []
+        decides = [used_fields(part) for part in (stage, batch, loss, execution.numerics)]
+        decides += [used_fields(mining)] if mining else []
         initial = sha256(files.initial)
         read = [initial, [sha256(manifest) for manifest in files.manifests]]
         rolling = RollingState(Path(files.state), content_key([decides, processes.count, seed, read]))
