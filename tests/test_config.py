@@ -145,6 +145,17 @@ def test_stored_features_and_photometric_changes_contradict_each_other(change: s
     complete_config(given(0, True), SCHEMA)
 
 
+def test_what_a_training_can_do_since_later_changes_no_older_description() -> None:
+    """Parameters are compared as text: a new key at its default would train everything again."""
+    plain = complete_config({}, SCHEMA)
+    stages = {f"stage{n}": {"weight_decay": 0, "weights_mean": None} for n in (1, 2)}
+    batch = {"photometric": {"gain": 0, "blur_radius": [0.3, 1.5]}}
+    assert json.dumps(complete_config({"train": {**stages, "batch": batch}}, SCHEMA)) == json.dumps(plain)
+    used = complete_config({"train": {"stage1": {"weights_mean": 0.9}, "batch": {"photometric": {"gain": 1}}}}, SCHEMA)
+    assert used["train"]["stage1"]["weights_mean"] == 0.9 and "weight_decay" not in used["train"]["stage1"]
+    assert used["train"]["batch"]["photometric"]["blur_radius"] == [0.3, 1.5], "the section is whole where it is used"
+
+
 def test_text_is_read_as_what_the_schema_wants() -> None:
     given = {
         "seed": "3",
