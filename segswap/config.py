@@ -214,7 +214,12 @@ def _contradictions(config: Section) -> Iterator[str]:
         yield "objects.min_area_share: must be below objects.max_area_share"
     if objects["segments"]["min_area_share"] >= objects["segments"]["max_area_share"]:
         yield "objects.segments.min_area_share: must be below objects.segments.max_area_share"
-    for key, bounds in (("pairs.stretch", pairs["stretch"]), ("train.stage2.mining.crop_scale", mining["crop_scale"])):
+    photometric = batch.get("photometric", {})
+    for key, bounds in (
+        ("pairs.stretch", pairs["stretch"]),
+        ("train.stage2.mining.crop_scale", mining["crop_scale"]),
+        ("train.batch.photometric.blur_radius", photometric.get("blur_radius", [0, 0])),
+    ):
         if bounds[0] > bounds[1]:
             yield f"{key}: {bounds} has its lower bound above its upper one"
     cells = (pairs["size"] // 16) ** 2
@@ -227,6 +232,12 @@ def _contradictions(config: Section) -> Iterator[str]:
     pretrained = config["backbone"]["weights"] == "pretrain"
     if style["method"] == "none" and pretrained and config["backbone"]["pretrain"]["stylise_probability"] > 0:
         yield "backbone.pretrain.stylise_probability: must be 0 where style.method is none"
+    changing = any(value for key, value in photometric.items() if key != "blur_radius")
+    if changing and config["train"]["store_features"]:
+        yield (
+            "train.batch.photometric: stored features are those of unchanged pictures; set train.store_features to "
+            "false, or every strength to 0"
+        )
     positives, negatives = batch["positives"], batch["negatives"]
     if negatives > positives * (positives - 1):
         yield f"train.batch.negatives: {positives} positives make at most {positives * (positives - 1)} negatives"

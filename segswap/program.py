@@ -130,22 +130,24 @@ def whole_number(minimum: int, multiple_of: int = 1) -> Callable[[str], int]:
 def settings(kind: type[T]) -> Callable[[str], T]:
     """Return a parser of a settings dataclass from a JSON object, for ``argparse``'s ``type``.
 
-    Fields with a default may be absent.
+    Fields with a default may be absent. A field whose default is such a dataclass takes an object, too.
     """
+    return lambda text: _filled(kind, json_object(text))
 
-    def parse(text: str) -> T:
-        values = json_object(text)
-        fields = dataclasses.fields(kind)  # type: ignore[arg-type]
-        known = {field.name for field in fields}
-        needed = {field.name for field in fields if field.default is dataclasses.MISSING}
-        if not needed <= set(values) <= known:
-            may = f", and may have {sorted(known - needed)}" if known - needed else ""
-            raise argparse.ArgumentTypeError(
-                f"{kind.__name__} needs the keys {sorted(needed)}{may}; found {sorted(values)}"
-            )
-        return kind(**values)
 
-    return parse
+def _filled(kind: type[T], values: Any) -> T:
+    """Return a settings dataclass with the values of a JSON object."""
+    if not isinstance(values, dict):
+        raise argparse.ArgumentTypeError(f"{kind.__name__}: expected an object of JSON, {{...}}, found {values!r}")
+    fields = {field.name: field.default for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    needed = {name for name, default in fields.items() if default is dataclasses.MISSING}
+    if not needed <= set(values) <= set(fields):
+        others = sorted(set(fields) - needed)
+        may = f", and may have {others}" if others else ""
+        found = f"{sorted(needed)}{may}; found {sorted(values)}"
+        raise argparse.ArgumentTypeError(f"{kind.__name__} needs the keys {found}")
+    inner = {name: type(fields[name]) for name in values if dataclasses.is_dataclass(fields[name])}
+    return kind(**{name: _filled(inner[name], value) if name in inner else value for name, value in values.items()})
 
 
 def _modified(path: Path) -> float:

@@ -23,6 +23,7 @@ from segswap.models.transformer import Transformer, TransformerSettings
 from segswap.pairs.pair_set import PairSet, picture_name
 from segswap.training.batches import BatchSettings, PairBatches, load_batches
 from segswap.training.numerics import Numerics
+from segswap.training.photometric import PhotometricSettings, change_pictures
 from segswap.training.processes import Processes
 from segswap.training.step import Execution, LossSettings, batch_losses, unrelated
 
@@ -38,6 +39,10 @@ PLAIN = BatchSettings(
 )
 AUGMENTED = dataclasses.replace(
     PLAIN, stylise_probability=0.5, warp_probability=0.5, hide_probability=0.5, swap_probability=0.5
+)
+CHANGED = dataclasses.replace(
+    AUGMENTED,
+    photometric=PhotometricSettings(gain=0.3, gamma=0.3, contrast=0.3, saturation=0.3, grey=0.3, blur=0.3, noise=0.1),
 )
 LOSS = LossSettings(eta=8.0, correspondence_cells="all", transport=True)
 
@@ -144,10 +149,10 @@ def test_excluded_pairs_are_replaced_by_others(manifests):
 
 
 def test_a_batch_depends_on_nothing_but_its_step(manifests):
-    batches = PairBatches(manifests, AUGMENTED, SEED)
+    batches = PairBatches(manifests, CHANGED, SEED)
     expected = batches[7]
     assert_equal_batches(batches[7], expected)
-    fresh = PairBatches(manifests, AUGMENTED, SEED)
+    fresh = PairBatches(manifests, CHANGED, SEED)
     for step in (0, 11, 7):
         found = fresh[step]
     assert_equal_batches(found, expected)
@@ -156,7 +161,7 @@ def test_a_batch_depends_on_nothing_but_its_step(manifests):
 
 
 def test_worker_processes_change_nothing(manifests):
-    batches = PairBatches(manifests, AUGMENTED, SEED)
+    batches = PairBatches(manifests, CHANGED, SEED)
     inline = list(load_batches(batches, 2, 8, workers=0))
     ahead = list(load_batches(batches, 2, 8, workers=2))
     assert len(inline) == len(ahead) == 6
@@ -218,6 +223,17 @@ def test_pictures_labels_and_keys_belong_together(manifests):
     assert 0 < styled < 32, "plain and stylised ones occur"
 
 
+def test_photometric_changes_have_an_address_of_their_own(manifests):
+    """Each step, process and side has others, and all else is as without them."""
+    plain, batches = (PairBatches(manifests, settings, SEED) for settings in (AUGMENTED, CHANGED))
+    sides = [side for step in (3, 4) for side in (batches[step].a, batches[step].b)]
+    sides += [PairBatches(manifests, CHANGED, SEED, rank=1, world_size=2)[3].a]
+    drawn = [tuple(side.changes.noise_seed.tolist()) for side in sides]
+    assert len(set(drawn)) == 5 and all(len(seeds) == 4 for seeds in drawn)
+    a, b = (dataclasses.replace(side, changes=None) for side in sides[:2])
+    assert_equal_batches(dataclasses.replace(batches[3], a=a, b=b), plain[3])
+
+
 def test_probabilities_of_one_and_zero_are_certain(manifests):
     never = PairBatches(manifests, PLAIN, SEED)[0]
     assert not never.warp.any() and not never.hide.any() and not never.swap
@@ -259,6 +275,28 @@ def test_exchanged_roles_give_the_same_losses(manifests, model):
         batch_losses(model, dataclasses.replace(batch, swap=swap), 4, LOSS, on_cpu(model)) for swap in (False, True)
     )
     assert there.total.item() == pytest.approx(back.total.item(), rel=1e-5)
+
+
+@torch.no_grad()
+def test_photometric_changes_reach_plain_and_restyled_pictures_alike(manifests, model):
+    """The losses are those of pictures that were changed beforehand."""
+    settings = dataclasses.replace(CHANGED, warp_probability=0.0)
+    batch = PairBatches(manifests, settings, SEED)[1]
+    names = {name.split(".")[1] for keys in batch.keys for name in keys}
+    assert names == {"a", "as", "b", "bs"}
+
+    def beforehand(side):
+        images = 255 * change_pictures(side.images.float() / 255, side.changes)
+        return dataclasses.replace(side, images=images, changes=None)
+
+    def losses(batch):
+        found = batch_losses(model, batch, 4, LOSS, on_cpu(model))
+        return [found.mask.item(), found.correspondence.item()]
+
+    plain = dataclasses.replace(batch, **{s: dataclasses.replace(getattr(batch, s), changes=None) for s in "ab"})
+    changed = dataclasses.replace(batch, a=beforehand(batch.a), b=beforehand(batch.b))
+    assert losses(batch) == pytest.approx(losses(changed), rel=1e-3)
+    assert losses(batch) != pytest.approx(losses(plain), rel=1e-3)
 
 
 @torch.no_grad()
@@ -305,6 +343,11 @@ def test_more_negatives_than_the_positives_make_are_an_error(manifests):
     PairBatches(manifests, dataclasses.replace(PLAIN, negatives=12), SEED)
     with pytest.raises(InputError, match=r"train\.batch\.negatives 13: 4 positives make at most 12"):
         PairBatches(manifests, dataclasses.replace(PLAIN, negatives=13), SEED)
+
+
+def test_changing_pictures_whose_features_are_stored_is_an_error(manifests, stores):
+    with pytest.raises(InputError, match=r"train\.batch\.photometric: .* set train\.store_features to false"):
+        PairBatches(manifests, CHANGED, SEED, stores)
 
 
 def test_a_set_smaller_than_a_batch_is_an_error(manifests):

@@ -43,7 +43,12 @@ def nested(path: str, value: Any) -> dict[str, Any]:
 
 
 def value_at(config: dict[str, Any], path: tuple[str, ...]) -> Any:
+    """Return a value of a complete configuration; a key that came later is absent where it has its default."""
+    schema = SCHEMA
     for part in path:
+        schema = schema["properties"][part]
+        if part not in config and schema.get("later"):
+            return entries(path)[-1]["default"]
         config = config[part]
     return config
 
@@ -58,8 +63,7 @@ def test_the_schema_is_a_schema_and_describes_every_key() -> None:
 def test_an_empty_configuration_is_the_defaults_and_completing_twice_changes_nothing() -> None:
     config = complete_config({}, SCHEMA)
     for path, entry in leaves(SCHEMA):
-        if not any(part.get("later") for part in entries(path)):
-            assert value_at(config, path) == entry["default"]
+        assert value_at(config, path) == entry["default"]
     assert complete_config(config, SCHEMA) == config
 
 
@@ -119,6 +123,8 @@ def test_defaults_are_not_shared_between_configurations() -> None:
         ("train.batch.negatives", 21, r"train\.batch\.negatives: 5 positives make at most 20"),
         ("pairs.train.1obj", 4, r"pairs\.train\.1obj: 4 pairs are fewer than train\.batch\.positives"),
         ("pairs.heldout.2obj", 2, r"pairs\.heldout\.2obj: held-out pairs need at least 4"),
+        ("train.batch.photometric.blurr", 1, r"photometric\.blurr: unknown key; did you mean .*photometric\.blur\?"),
+        ("train.batch.photometric.blur_radius", [2, 1], r"photometric\.blur_radius: .* lower bound above its upper"),
         ("train.stage2.mining.hard_above", 0.01, r"mining\.hard_above: must be above .*zero_below"),
         ("backbone.weights", "", r"backbone\.weights: ''"),
         ("backbone.taps", [], r"backbone\.taps: \[\] "),
@@ -144,6 +150,29 @@ def test_keys_of_resnets_are_refused_for_other_backbones(backbone: dict[str, Any
     complete_config({"backbone": {"architecture": "vit", "weights": "owner/model"}}, SCHEMA)
     with pytest.raises(InputError, match=message):
         complete_config({"backbone": {"architecture": "vit", **backbone}}, SCHEMA)
+
+
+@pytest.mark.parametrize("change", ["gain", "grey", "noise"])
+def test_stored_features_and_photometric_changes_contradict_each_other(change: str) -> None:
+    def given(strength: float, store: bool) -> dict[str, Any]:
+        photometric = {change: strength, "blur_radius": [0, 1]}
+        return {"train": {"store_features": store, "batch": {"photometric": photometric}}}
+
+    with pytest.raises(InputError, match=r"train\.batch\.photometric: .* set train\.store_features to false"):
+        complete_config(given(0.1, True), SCHEMA)
+    complete_config(given(0.1, False), SCHEMA)
+    complete_config(given(0, True), SCHEMA)
+
+
+def test_what_a_training_can_do_since_later_changes_no_older_description() -> None:
+    """Parameters are compared as text: a new key at its default would train everything again."""
+    plain = complete_config({}, SCHEMA)
+    stages = {f"stage{n}": {"weight_decay": 0, "weights_mean": None} for n in (1, 2)}
+    batch = {"photometric": {"gain": 0, "blur_radius": [0.3, 1.5]}}
+    assert json.dumps(complete_config({"train": {**stages, "batch": batch}}, SCHEMA)) == json.dumps(plain)
+    used = complete_config({"train": {"stage1": {"weights_mean": 0.9}, "batch": {"photometric": {"gain": 1}}}}, SCHEMA)
+    assert used["train"]["stage1"]["weights_mean"] == 0.9 and "weight_decay" not in used["train"]["stage1"]
+    assert used["train"]["batch"]["photometric"]["blur_radius"] == [0.3, 1.5], "the section is whole where it is used"
 
 
 def test_text_is_read_as_what_the_schema_wants() -> None:

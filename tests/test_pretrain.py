@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from segswap.errors import InputError
+from segswap.files import content_key, sha256
 from segswap.models.backbones.resnet import ResNetSettings
 from segswap.models.checkpoint import load_backbone
 from segswap.program import Interrupted
@@ -173,6 +174,24 @@ def test_pretraining_goes_on_from_its_state(pretraining, uninterrupted, monkeypa
     monkeypatch.undo()
     pretraining.start()
     assert_same_result(pretraining, uninterrupted)
+
+
+def test_a_state_has_the_key_that_it_had_before_batches_could_be_changed(pretraining, manifests):
+    with pytest.raises(Interrupted):
+        pretraining.start(time_limit=1e-9)
+    (state,) = pretraining.state.rglob("*.pt")
+    batch = {
+        "positives": 2,
+        "negatives": 0,
+        "two_object_share": 0.5,
+        "stylise_probability": 0.5,
+        "warp_probability": 0.0,
+        "warp_grids": (4,),
+        "hide_probability": 0.0,
+        "swap_probability": 0.0,
+    }
+    decided = [dataclasses.asdict(TRUNK), dataclasses.asdict(SETTINGS), batch]
+    assert state.parent.name == content_key([decided, 2, [sha256(manifest) for manifest in manifests]])
 
 
 def test_every_weight_and_statistic_of_the_trunk_is_trained(uninterrupted, pretraining):

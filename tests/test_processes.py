@@ -134,28 +134,47 @@ sys.path.insert(0, {tests!r})
 import test_training as t
 from pathlib import Path
 
+from segswap.training.loop import _Trainer
+from segswap.weights import tensors_sha256
+
+end_epoch = _Trainer._end_epoch
+
+
+def noted(self, validate):
+    path = folder / f"kept-{{self.at.epoch}}-{{self.processes.rank}}"
+    path.write_text(tensors_sha256(self.kept.matcher.state_dict()))
+    end_epoch(self, validate)
+
+
+_Trainer._end_epoch = noted
 folder, initial, *manifests = (Path(argument) for argument in sys.argv[1:])
 training = t.Training(folder, initial, manifests)
 try:
-    training.start(mining={mining}, time_limit={time_limit})
+    training.start(time_limit={time_limit}, {settings})
 except t.Interrupted as reason:
     print("interrupted:", reason)
 """
+STAGES = {
+    "stage 1": "",
+    "stage 2 with weight decay, running mean, changes": "stage=t.ABLE, mining=t.MINING, batch=t.CHANGED",
+}
 
 
-@pytest.mark.parametrize("mining", ["None", "t.MINING"], ids=["stage 1", "stage 2"])
-def test_a_stage_in_two_processes_writes_one_run_and_resumes_exactly(initial, manifests, tmp_path, mining):
+@pytest.mark.parametrize("settings", STAGES.values(), ids=STAGES)
+def test_a_stage_in_two_processes_writes_one_run_and_resumes_exactly(initial, manifests, tmp_path, settings):
     results = {}
     for name in ("through", "interrupted"):
         folder = tmp_path / name
         folder.mkdir()
         if name == "interrupted":
-            script = TRAINING.format(tests=str(TESTS), mining=mining, time_limit=1e-9)
+            script = TRAINING.format(tests=str(TESTS), settings=settings, time_limit=1e-9)
             assert "interrupted: time limit" in torchrun(script, folder, folder, initial, *manifests)
             assert not (folder / "stage.pt").exists() and list((folder / "state").rglob("state.pt"))
-        script = TRAINING.format(tests=str(TESTS), mining=mining, time_limit=None)
+        script = TRAINING.format(tests=str(TESTS), settings=settings, time_limit=None)
         said = torchrun(script, folder, folder, initial, *manifests)
         assert said.count("epoch 1: score") == 1, "the first process alone says what happens"
+        kept = [[(folder / f"kept-{epoch}-{rank}").read_text() for epoch in range(2)] for rank in range(2)]
+        assert kept[0] == kept[1] and kept[0][0] != kept[0][1], "both processes have the same after each epoch"
         results[name] = folder
     through, interrupted = (load_checkpoint(folder / "stage.pt") for folder in results.values())
     assert through[1] == interrupted[1] and through[1]["processes"] == 2

@@ -258,6 +258,22 @@ def test_settings_need_every_field_without_a_default_and_no_other():
             parse(text)
 
 
+@dataclasses.dataclass(frozen=True)
+class Panel:
+    size: int
+    knobs: Knobs = Knobs(1)
+
+
+def test_settings_may_hold_settings():
+    parse = program.settings(Panel)
+    assert parse('{"size": 3}') == Panel(3, Knobs(1))
+    assert parse('{"size": 3, "knobs": {"left": 4}}') == Panel(3, Knobs(4, 7))
+    with pytest.raises(argparse.ArgumentTypeError, match=r"Knobs needs the keys \['left'\]"):
+        parse('{"size": 3, "knobs": {"right": 4}}')
+    with pytest.raises(argparse.ArgumentTypeError, match=r"Knobs: expected an object of JSON, \{\.\.\.\}, found 5"):
+        parse('{"size": 3, "knobs": 5}')
+
+
 # Inputs from the future
 
 

@@ -8,7 +8,9 @@ import functools
 import json
 import math
 import os
+import runpy
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,16 +20,30 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from segswap.benchmarks.pairs import picture_loaders, picture_names
+from segswap.commands.info import describe
 from segswap.errors import InputError
+from segswap.files import content_key, sha256
+from segswap.matching.features import extract_features
 from segswap.models.backbones.resnet import ResNet, ResNetSettings
 from segswap.models.checkpoint import load_checkpoint, save_checkpoint
 from segswap.models.ncnet import NcNet, NcNetSettings
 from segswap.models.segswap import SegSwap
 from segswap.models.transformer import Transformer, TransformerSettings
+from segswap.pairs.pair_set import PairSet
 from segswap.program import Interrupted
 from segswap.training.batches import BatchSettings, PairBatches
-from segswap.training.loop import RunSettings, StageFiles, StageSettings, Validation, learning_rate_at, train_stage
+from segswap.training.loop import (
+    RunSettings,
+    StageFiles,
+    StageSettings,
+    Validation,
+    learning_rate_at,
+    mean_decay_at,
+    train_stage,
+)
 from segswap.training.numerics import Numerics
+from segswap.training.photometric import PhotometricSettings
 from segswap.training.pools import MiningSettings, read_pools
 from segswap.training.step import LossSettings
 
@@ -66,6 +82,10 @@ MINING = MiningSettings(
     max_steps=2,
     scoring_batch=16,
 )
+PHOTOMETRIC = PhotometricSettings(gain=0.3, gamma=0.3, contrast=0.3, saturation=0.3, grey=0.3, blur=0.3, noise=0.1)
+# All that was not published.
+ABLE = dataclasses.replace(STAGE, weight_decay=0.1, weights_mean=0.2)
+CHANGED = dataclasses.replace(BATCH, photometric=PHOTOMETRIC)
 NUMERICS = Numerics()
 RUN = RunSettings(device="cpu", workers=0, state_seconds=1e9, time_limit=None, log_every=1)
 STAGES = {"stage 1": None, "stage 2": MINING}
@@ -169,14 +189,24 @@ def training(tmp_path, initial, manifests):
     return Training(tmp_path / "own", initial, manifests)
 
 
+def run_through(folder: Path, initial: Path, manifests: list[Path], **settings) -> dict[str, Training]:
+    """Run both stages without a stop."""
+    trainings = {name: Training(folder / name, initial, manifests) for name in STAGES}
+    for name, mining in STAGES.items():
+        trainings[name].start(mining=mining, **settings)
+    return trainings
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory, initial, manifests):
     """Both stages, run through."""
-    trainings = {}
-    for name, mining in STAGES.items():
-        trainings[name] = Training(tmp_path_factory.mktemp("through"), initial, manifests)
-        trainings[name].start(mining=mining)
-    return trainings
+    return run_through(tmp_path_factory.mktemp("through"), initial, manifests)
+
+
+@pytest.fixture(scope="module")
+def able(tmp_path_factory, initial, manifests):
+    """The same with weight decay, a running mean and photometric changes."""
+    return run_through(tmp_path_factory.mktemp("able"), initial, manifests, stage=ABLE, batch=CHANGED)
 
 
 def act_at_step(monkeypatch, wanted: int, action) -> None:
@@ -219,6 +249,15 @@ def test_a_training_stopped_by_a_signal_goes_on_as_if_never_stopped(training, un
 def test_a_training_stopped_after_every_step_ends_as_if_never_stopped(training, uninterrupted, stage):
     training.start_and_stop(mining=STAGES[stage])
     assert_same_result(training, uninterrupted[stage])
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_weight_decay_running_mean_and_photometric_changes_go_on_as_if_never_stopped(
+    training, able, uninterrupted, stage
+):
+    training.start_and_stop(stage=ABLE, batch=CHANGED, mining=STAGES[stage])
+    assert_same_result(training, able[stage])
+    assert able[stage].history.read_text() != uninterrupted[stage].history.read_text()
 
 
 def test_an_nc_net_goes_through_both_stages_also_where_it_is_stopped_after_every_step(
@@ -521,6 +560,146 @@ def test_tensorboard_shows_every_number_of_the_history_and_a_picture_of_each_val
                 assert len(shown) == len(events.Scalars(tag))
                 assert shown[int(row["step"])] == pytest.approx(float(value), rel=1e-5)
     assert [image.step for image in events.Images("held-out pairs")] == [2, 4]
+
+
+# Weight decay
+
+
+def adam(parameters, *values, weight_decay, **named) -> torch.optim.Optimizer:
+    """The optimiser of old, in place of AdamW."""
+    assert weight_decay == 0
+    return torch.optim.Adam(parameters, *values, **named)
+
+
+def test_without_weight_decay_the_optimiser_is_adam_bit_for_bit(training, uninterrupted, monkeypatch):
+    monkeypatch.setattr(torch.optim, "AdamW", adam)
+    training.start()
+    assert_same_result(training, uninterrupted["stage 1"])
+
+
+def test_a_state_from_before_there_was_weight_decay_goes_on(training, uninterrupted, monkeypatch, initial, manifests):
+    """Its optimiser was Adam, and its key did not know of settings that came later."""
+    with monkeypatch.context() as before, pytest.raises(Interrupted):
+        before.setattr(torch.optim, "AdamW", adam)
+        training.start(time_limit=1e-9)
+    (state,) = training.states()
+    came_later = ("weight_decay", "weights_mean", "photometric")
+    decided = [dataclasses.asdict(part) for part in (STAGE, BATCH, LOSS, NUMERICS.on(torch.device("cpu")))]
+    decided = [{name: value for name, value in part.items() if name not in came_later} for part in decided]
+    read = [sha256(initial), [sha256(manifest) for manifest in manifests]]
+    assert state.parent.name == content_key([decided, 1, 3, read])
+    training.start()
+    assert_same_result(training, uninterrupted["stage 1"])
+
+
+def test_weight_decay_takes_its_share_of_every_weight(tmp_path, initial, manifests):
+    found = []
+    for decay in (0.0, 0.1):
+        training = Training(tmp_path / str(decay), initial, manifests)
+        one_step = dataclasses.replace(STAGE, epochs=1, steps_per_epoch=1, warmup_steps=0, weight_decay=decay)
+        training.start(stage=one_step)
+        found.append(training.weights())
+    for name, before in load_checkpoint(initial)[0].matcher.state_dict().items():
+        torch.testing.assert_close(found[1][name], found[0][name] - STAGE.learning_rate * 0.1 * before)
+
+
+# The running mean of the weights
+
+
+@pytest.fixture
+def taken_steps(monkeypatch) -> list[list[torch.Tensor]]:
+    """The weights after every step of the optimiser."""
+    steps: list[list[torch.Tensor]] = []
+    step = torch.optim.AdamW.step
+
+    def recording(self):
+        step(self)
+        steps.append([weight.detach().clone() for group in self.param_groups for weight in group["params"]])
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", recording)
+    return steps
+
+
+def running_means(initial: Path, steps: list[list[torch.Tensor]], decay: float) -> list[list[torch.Tensor]]:
+    """Return the mean after every step; it starts with the initial weights."""
+    means = [list(load_checkpoint(initial)[0].matcher.parameters())]
+    for step, weights in enumerate(steps):
+        kept = min(decay, (1 + step) / (10 + step))
+        means.append([kept * mean + (1 - kept) * weight for mean, weight in zip(means[-1], weights, strict=True)])
+    return means[1:]
+
+
+def assert_close_weights(path: Path, expected: list[torch.Tensor]) -> None:
+    torch.testing.assert_close(list(load_checkpoint(path)[0].matcher.parameters()), expected)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_running_mean_is_what_is_validated_chosen_and_saved(training, initial, uninterrupted, taken_steps, stage):
+    validated = []
+
+    def validate(model):
+        validated.append({name: value.clone() for name, value in model.matcher.state_dict().items()})
+        return Validation({"score": 2.0 - len(validated)})
+
+    training.start(stage=dataclasses.replace(STAGE, weights_mean=0.2), mining=STAGES[stage], validate=validate)
+    means = running_means(initial, taken_steps, 0.2)
+    assert len(means) == 4
+    assert_close_weights(training.checkpoint, means[1])
+    assert_close_weights(training.last, means[3])
+    for path, wanted in ((training.checkpoint, validated[0]), (training.last, validated[1])):
+        model, about = load_checkpoint(path)
+        assert all(torch.equal(value, wanted[name]) for name, value in model.matcher.state_dict().items())
+        assert about["weights_mean"] == 0.2
+    assert "weights_mean" not in load_checkpoint(uninterrupted[stage].checkpoint)[1]
+    # Training went on with the weights themselves.
+    assert_close_weights(uninterrupted[stage].last, taken_steps[-1])
+    losses = [[row["loss"] for row in each.rows()] for each in (training, uninterrupted[stage])]
+    assert losses[0] == losses[1]
+
+
+def test_a_young_mean_forgets_faster():
+    decays = [mean_decay_at(0.998, step) for step in range(6000)]
+    assert decays[:3] == pytest.approx([1 / 10, 2 / 11, 3 / 12])
+    assert decays == sorted(decays) and decays[4480] < 0.998 and decays[4500:] == [0.998] * 1500
+
+
+# The program
+
+
+def test_the_program_trains_with_all_of_them(training, able, tmp_path, manifests, taken_steps, monkeypatch):
+    trunk = load_checkpoint(training.initial)[0].backbone
+    stores = [tmp_path / f"{manifest.parent.name}.npy" for manifest in manifests]
+    for manifest, store in zip(manifests, stores, strict=True):
+        pairs = PairSet(manifest)
+        extract_features(picture_names(pairs, 4), picture_loaders(pairs, 4), trunk, (128, 128), store)
+    flags = {
+        "--initial": [training.initial],
+        "--manifests": manifests,
+        "--heldout": manifests,
+        "--heldout-features": stores,
+        "--validation-pairs": [4],
+        "--protocol": ["corrected"],
+        "--stage": [json.dumps({**dataclasses.asdict(ABLE), "select": "roc_auc"})],
+        "--batch": [json.dumps(dataclasses.asdict(CHANGED))],
+        "--loss": [json.dumps(dataclasses.asdict(LOSS))],
+        "--numerics": [json.dumps(dataclasses.asdict(NUMERICS))],
+        "--compute": [json.dumps(dataclasses.asdict(RUN))],
+        "--seed": [3],
+        "--state": [training.state],
+        "--checkpoint": [training.checkpoint],
+        "--last": [training.last],
+        "--history": [training.history],
+    }
+    arguments = [str(word) for name, values in flags.items() for word in (name, *values)]
+    monkeypatch.setattr(sys, "argv", ["train_stage.py", *arguments])
+    runpy.run_path(str(Path(__file__).parent.parent / "workflow/scripts/train_stage.py"))["main"]()
+    means = running_means(training.initial, taken_steps, 0.2)
+    scores = [float(row["heldout_roc_auc"]) for row in training.rows() if row["heldout_roc_auc"]]
+    assert_close_weights(training.checkpoint, means[1 if scores[0] >= scores[1] else 3])
+    assert_close_weights(training.last, means[3])
+    assert describe(str(training.checkpoint))["weights_mean"] == 0.2
+    losses = [[row["loss"] for row in each.rows()] for each in (training, able["stage 1"])]
+    assert losses[0] == losses[1], "as without the program"
 
 
 # Number formats

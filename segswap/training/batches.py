@@ -25,6 +25,7 @@ from segswap.pairs.pair_set import PairSet, picture_name
 from segswap.pairs.render import Labels
 from segswap.randomness import generator
 from segswap.training.losses import Targets
+from segswap.training.photometric import UNCHANGED, Changes, PhotometricSettings, draw_changes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +41,7 @@ class BatchSettings:
         warp_grids: sizes of the spline's control grid, equally likely.
         hide_probability: chance that the cells of b outside its mask are hidden from the matcher, each.
         swap_probability: chance that a and b exchange roles, for the whole batch.
+        photometric: how strongly each image, plain or stylised, is changed in brightness, colour and sharpness.
     """
 
     positives: int
@@ -50,6 +52,7 @@ class BatchSettings:
     warp_grids: Sequence[int]
     hide_probability: float
     swap_probability: float
+    photometric: PhotometricSettings = UNCHANGED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,12 +62,14 @@ class Inputs:
     Attributes:
         images: uint8 (n, 3, H, W), of the rows ``image_rows``.
         features: float32 (m, C, h, w), of the other rows, ``feature_rows``; None when there are none.
+        changes: photometric changes that the images get on the training's device; None when there are none.
     """
 
     images: torch.Tensor
     image_rows: torch.Tensor
     features: torch.Tensor | None
     feature_rows: torch.Tensor
+    changes: Changes | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +134,8 @@ class PairBatches(Dataset):
             rank, world_size: this process among all.
 
         Raises:
-            InputError: when a set is damaged, or too small, or has no stylised pictures though they are asked for.
+            InputError: when a set is damaged, or too small, or has no stylised pictures though they are asked for; or
+                when pictures are to be changed whose features are stored.
         """
         self.sets = [PairSet(manifest) for manifest in manifests]
         self.settings, self.seed, self.features = settings, seed, features
@@ -139,6 +145,11 @@ class PairBatches(Dataset):
             raise InputError(
                 f"train.batch.negatives {settings.negatives}: {settings.positives} positives make at most "
                 f"{settings.positives * (settings.positives - 1)} negatives"
+            )
+        if features and settings.photometric.changing:
+            raise InputError(
+                "train.batch.photometric: stored features are those of unchanged pictures; set train.store_features to "
+                "false (leave out --features), or every strength to 0"
             )
         for manifest, pairs in zip(manifests, self.sets, strict=True):
             if settings.stylise_probability > 0 and "as.jpg" not in pairs.pictures:
@@ -178,12 +189,13 @@ class PairBatches(Dataset):
         warp_random = rng.uniform(size=(n, grid * grid, 2))
         hide = rng.uniform(size=n) < settings.hide_probability
         swap = bool(rng.uniform() < settings.swap_probability)
+        changes_a, changes_b = self._changes(step)
         pairs = self.positions(step)
         names = [("as.jpg" if a else "a.jpg", "bs.jpg" if b else "b.jpg") for a, b in styled]
         photos = [self.sets[which].photos(position) for which, position in pairs]
         return Batch(
-            a=self._inputs(pairs, [a for a, _ in names], np.zeros(n, bool)),
-            b=self._inputs(pairs, [b for _, b in names], warp),
+            a=self._inputs(pairs, [a for a, _ in names], np.zeros(n, bool), changes_a),
+            b=self._inputs(pairs, [b for _, b in names], warp, changes_b),
             targets=_stack_labels([self.sets[which].labels(position) for which, position in pairs]),
             keys=[
                 tuple(f"{self.sets[which].key(position)}.{name}" for name in both)
@@ -197,7 +209,18 @@ class PairBatches(Dataset):
             swap=swap,
         )
 
-    def _inputs(self, pairs: list[tuple[int, int]], names: list[str], pixels: np.ndarray) -> Inputs:
+    def _changes(self, step: int) -> tuple[Changes | None, Changes | None]:
+        """Draw the photometric changes of both sides; nothing else of the batch depends on them."""
+        settings = self.settings.photometric
+        if not settings.changing:
+            return None, None
+        rng = generator(self.seed, "photometric", step, self.rank)
+        first, second = (draw_changes(settings, rng, self.settings.positives) for _ in "ab")
+        return first, second
+
+    def _inputs(
+        self, pairs: list[tuple[int, int]], names: list[str], pixels: np.ndarray, changes: Changes | None
+    ) -> Inputs:
         """Read one side of a batch: pixels where they are needed or nothing is stored, else features."""
         by_pixels = pixels if self.features else np.ones(len(pairs), bool)
         images, features = [], []
@@ -212,6 +235,7 @@ class PairBatches(Dataset):
             image_rows=torch.from_numpy(np.flatnonzero(by_pixels)),
             features=torch.cat(features) if features else None,
             feature_rows=torch.from_numpy(np.flatnonzero(~by_pixels)),
+            changes=changes,
         )
 
 

@@ -6,6 +6,7 @@ uninterrupted one bit for bit (on a CPU, with the same number of threads).
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import os
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from segswap.device import pick_device
 from segswap.errors import InputError
@@ -32,7 +34,7 @@ from segswap.training.losses import Losses
 from segswap.training.numerics import Numerics
 from segswap.training.pools import MiningSettings, join_pools, write_pool
 from segswap.training.processes import training_processes
-from segswap.training.state import RollingState, StopRequest
+from segswap.training.state import RollingState, StopRequest, used_fields
 from segswap.training.step import Execution, HardNegatives, LossSettings, batch_losses
 
 
@@ -89,6 +91,10 @@ class StageSettings:
             zero over all epochs).
         drop_epoch, drop_factor: of the schedule ``step``.
         select: validation number by which the best model is chosen, larger is better.
+        weight_decay: share of every weight, times the learning rate, that each step takes away (AdamW); with 0 that
+            is Adam, as published.
+        weights_mean: decay of a running mean of the weights, see ``mean_decay_at``, or None as published. The mean
+            is what is validated, chosen and saved; training goes on with the weights themselves.
     """
 
     epochs: int
@@ -101,6 +107,8 @@ class StageSettings:
     drop_epoch: int
     drop_factor: float
     select: str
+    weight_decay: float = 0.0
+    weights_mean: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +142,14 @@ def learning_rate_at(settings: StageSettings, step: int) -> float:
     return settings.learning_rate * (settings.drop_factor if dropped else 1.0)
 
 
+def mean_decay_at(decay: float, step: int) -> float:
+    """Return what the running mean of the weights keeps of itself in a step, counted from 0.
+
+    It begins with a tenth and rises: a young mean soon forgets the weights that it began with.
+    """
+    return min(decay, (1 + step) / (10 + step))
+
+
 @dataclasses.dataclass
 class _Progress:
     """Where a training stands: everything that a resumed run needs beside weights and optimiser."""
@@ -147,7 +163,12 @@ class _Progress:
 
 
 class _Trainer:
-    """A training in progress: weights, optimiser, best weights, place."""
+    """A training in progress: weights, their running mean, optimiser, best weights, place.
+
+    Attributes:
+        model: what is trained. Hard negatives are found by its weights, as they are what learns from them.
+        kept: what is validated, chosen and saved: the same, or the model with the running mean of the weights.
+    """
 
     def __init__(
         self,
@@ -165,10 +186,17 @@ class _Trainer:
         self.processes = execution.processes
         self.batches, self.stage, self.loss, self.mining, self.run = batches, stage, loss, mining, run
         self.rolling, self.seed = rolling, seed
-        self.optimiser = torch.optim.Adam(
-            model.matcher.parameters(), stage.learning_rate, betas=(0.9, stage.beta2), fused=self.device.type == "cuda"
+        self.optimiser = torch.optim.AdamW(
+            model.matcher.parameters(),
+            stage.learning_rate,
+            betas=(0.9, stage.beta2),
+            weight_decay=stage.weight_decay,
+            fused=self.device.type == "cuda",
         )
-        self.best_weights = {k: v.detach().cpu().clone() for k, v in model.matcher.state_dict().items()}
+        self.kept = model
+        if stage.weights_mean is not None:
+            self.kept = SegSwap(model.backbone, copy.deepcopy(model.matcher).requires_grad_(False))
+        self.best_weights = self._kept_weights()
         self.at = _Progress()
         self.board = Board(None, 0)
         self.saved_at = time.monotonic()
@@ -177,14 +205,15 @@ class _Trainer:
         if self.processes.first:
             plain = {f.name: getattr(self.at, f.name) for f in dataclasses.fields(_Progress)}
             plain["mined"] = self.at.mined.to_plain() if self.at.mined else None
-            self.rolling.save(
-                {
-                    "progress": plain,
-                    "matcher": self.model.matcher.state_dict(),
-                    "best": self.best_weights,
-                    "optimiser": self.optimiser.state_dict(),
-                }
-            )
+            state = {
+                "progress": plain,
+                "matcher": self.model.matcher.state_dict(),
+                "best": self.best_weights,
+                "optimiser": self.optimiser.state_dict(),
+            }
+            if self.stage.weights_mean is not None:
+                state["mean"] = self.kept.matcher.state_dict()
+            self.rolling.save(state)
         self.saved_at = time.monotonic()
 
     def resume(self) -> None:
@@ -196,6 +225,8 @@ class _Trainer:
         mined = Mined.from_plain(plain["mined"]) if plain["mined"] else None
         self.at = _Progress(**{**plain, "mined": mined})
         self.model.matcher.load_state_dict(state["matcher"])
+        if self.stage.weights_mean is not None:
+            self.kept.matcher.load_state_dict(state["mean"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.best_weights = state["best"]
         self._say(f"resumed at epoch {self.at.epoch}, step {self.at.step}")
@@ -290,7 +321,17 @@ class _Trainer:
         if self.stage.gradient_clip:
             torch.nn.utils.clip_grad_norm_(self.model.matcher.parameters(), self.stage.gradient_clip)
         self.optimiser.step()
+        if self.stage.weights_mean is not None:
+            self._update_mean(mean_decay_at(self.stage.weights_mean, self.at.step))
         return losses, rate
+
+    def _update_mean(self, decay: float) -> None:
+        """Move the running mean towards the weights; every process has the same weights, and so the same mean."""
+        mean, weights = (list(model.matcher.parameters()) for model in (self.kept, self.model))
+        get_ema_multi_avg_fn(decay)(mean, weights, None)
+
+    def _kept_weights(self) -> dict[str, torch.Tensor]:
+        return {k: v.detach().cpu().clone() for k, v in self.kept.matcher.state_dict().items()}
 
     def _report_not_finite(self, batch: Batch, losses: Losses) -> None:
         report = self.rolling.folder.parent / f"not-finite-{self.processes.rank}.json"
@@ -305,8 +346,8 @@ class _Trainer:
         )
 
     def _end_epoch(self, validate: Validate) -> None:
-        self.model.matcher.eval()
-        found = self.processes.from_first(lambda: validate(self.model))
+        self.kept.matcher.eval()
+        found = self.processes.from_first(lambda: validate(self.kept))
         row = {"epoch": self.at.epoch, "step": self.at.step}
         self._log(row | {f"heldout_{name}": value for name, value in found.numbers.items()})
         if found.picture is not None:
@@ -314,7 +355,7 @@ class _Trainer:
         self._say(f"epoch {self.at.epoch}: " + ", ".join(f"{k} {v:.4f}" for k, v in found.numbers.items()))
         if found.numbers[self.stage.select] > self.at.best:
             self.at.best = found.numbers[self.stage.select]
-            self.best_weights = {k: v.detach().cpu().clone() for k, v in self.model.matcher.state_dict().items()}
+            self.best_weights = self._kept_weights()
         self.at.epoch += 1
         self.at.step_in_epoch = 0
         self.at.mined = None
@@ -358,8 +399,8 @@ def train_stage(
         execution = Execution.of(model, device, numerics, processes)
         stores = [FeatureStore(path, model.backbone) for path in files.features] if files.features else None
         batches = PairBatches(files.manifests, batch, seed, stores, processes.rank, processes.count)
-        decides = [dataclasses.asdict(part) for part in (stage, batch, loss, execution.numerics)]
-        decides += [dataclasses.asdict(mining)] if mining else []
+        decides = [used_fields(part) for part in (stage, batch, loss, execution.numerics)]
+        decides += [used_fields(mining)] if mining else []
         initial = sha256(files.initial)
         read = [initial, [sha256(manifest) for manifest in files.manifests]]
         rolling = RollingState(Path(files.state), content_key([decides, processes.count, seed, read]))
@@ -386,10 +427,13 @@ def train_stage(
             "best": trainer.at.best,
             "initial": initial,
         }
-        save_checkpoint(files.last, model.cpu(), {**origin, "epoch": "last"})
+        if stage.weights_mean is not None:
+            origin["weights_mean"] = stage.weights_mean
+        kept = trainer.kept.cpu()
+        save_checkpoint(files.last, kept, {**origin, "epoch": "last"})
         write_text(files.history, history_csv(trainer.at.history))
         if files.pools:
             join_pools(rolling.folder, files.pools)
-        model.matcher.load_state_dict(trainer.best_weights)
-        save_checkpoint(files.best, model, {**origin, "epoch": "best"})
+        kept.matcher.load_state_dict(trainer.best_weights)
+        save_checkpoint(files.best, kept, {**origin, "epoch": "best"})
         rolling.remove()

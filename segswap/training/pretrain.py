@@ -29,7 +29,7 @@ from segswap.training.batches import BatchSettings, PairBatches, load_batches
 from segswap.training.history import history_csv
 from segswap.training.loop import RunSettings
 from segswap.training.losses import Targets
-from segswap.training.state import RollingState, StopRequest
+from segswap.training.state import RollingState, StopRequest, used_fields
 
 _NEAR = 1.5
 """Cells closer than this to the true place, on both axes, are neither positive nor negative."""
@@ -129,7 +129,7 @@ def pretrain_backbone(
         total_steps=settings.steps,
         pct_start=min(0.5, max(0.1, 2 / settings.steps)),
     )
-    decides = [dataclasses.asdict(part) for part in (backbone, settings, batch_settings)]
+    decides = [*(dataclasses.asdict(part) for part in (backbone, settings)), used_fields(batch_settings)]
     rolling = RollingState(Path(state), content_key([decides, seed, [sha256(m) for m in manifests]]))
     start, rows = 0, []
     if found := rolling.load():

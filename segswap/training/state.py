@@ -10,6 +10,7 @@ state, and another run's job says so and stops.
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import signal
 import time
@@ -22,6 +23,16 @@ from segswap.files import claim
 from segswap.program import Interrupted
 from segswap.starter import is_orphan
 from segswap.weights import read_state_dict, write_state_dict
+
+
+def used_fields(settings: Any) -> dict[str, Any]:
+    """Return the fields of a settings dataclass that are not at their defaults, as plain values, for a state's key.
+
+    A field that came later has a default, so a state that was saved before it came keeps its key.
+    """
+    plain = dataclasses.asdict(settings)
+    fields = dataclasses.fields(settings)
+    return {field.name: plain[field.name] for field in fields if getattr(settings, field.name) != field.default}
 
 
 class RollingState:

@@ -14,6 +14,7 @@ from segswap.training.augment import Spline, draw_spline, warp_images, warp_targ
 from segswap.training.batches import Batch, Inputs, negative_indices
 from segswap.training.losses import Losses, Targets, pair_losses
 from segswap.training.numerics import Numerics
+from segswap.training.photometric import change_pictures
 from segswap.training.processes import Processes
 
 
@@ -73,6 +74,8 @@ def _features(model: SegSwap, inputs: Inputs, device: torch.device) -> torch.Ten
     parts, rows = [], []
     if len(inputs.images):
         images = inputs.images.to(device, non_blocking=True).float() / 255
+        if inputs.changes is not None:
+            images = change_pictures(images, inputs.changes)
         parts.append(model.features(images).half().float())
         rows.append(inputs.image_rows)
     if inputs.features is not None:
