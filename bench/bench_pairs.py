@@ -93,10 +93,8 @@ def plain_pair(photos: Photos, recipe: PairRecipe) -> tuple[Image.Image, Image.I
         Image.open(photos.folder / table.file_name(image_id)).convert("RGB")
         for image_id in (recipe.source_image_id, recipe.target_image_id)
     )
-    full = [
-        ndimage.binary_dilation(table.mask(table.row_of(p.annotation_id)), iterations=PUBLISHED.dilation)
-        for p in recipe.placements
-    ]
+    rows = [table.row_of(recipe.source_image_id, placement.annotation_id) for placement in recipe.placements]
+    full = [ndimage.binary_dilation(table.mask(row), iterations=PUBLISHED.dilation) for row in rows]
     if len(full) > 1 and (full[0] & full[1]).any():
         raise Rejected("objects overlap")
     if recipe.crop:

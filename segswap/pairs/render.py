@@ -195,7 +195,8 @@ def pair_geometry(table: ObjectTable, settings: PairSettings, recipe: PairRecipe
             or when a final mask is smaller than ``settings.min_cells``.
     """
     size = settings.size
-    full = [dilate(table.mask(table.row_of(p.annotation_id)), settings.dilation) for p in recipe.placements]
+    rows = [table.row_of(recipe.source_image_id, placement.annotation_id) for placement in recipe.placements]
+    full = [dilate(table.mask(row), settings.dilation) for row in rows]
     if len(full) > 1 and (full[0] & full[1]).any():
         raise Rejected("objects overlap")
     height, width = full[0].shape
