@@ -123,7 +123,7 @@ def complete_config(given: Section, schema: Section) -> Section:
     problems = [_in_words(error) for error in jsonschema.Draft202012Validator(schema).iter_errors(given)]
     if not problems:
         config = complete_part(given, schema)
-        problems = list(_contradictions(config))
+        problems = [*_contradictions(config), *_source_problems(config["objects"], schema)]
     if problems:
         raise InputError("the configuration is not usable:\n" + "\n".join(f"  - {problem}" for problem in problems))
     return config
@@ -239,6 +239,29 @@ def _contradictions(config: Section) -> Iterator[str]:
         yield "train.stage2.mining.hard_above: must be above train.stage2.mining.zero_below"
     if pretrained and config["backbone"]["pretrain"]["pairs"] > min(pairs["train"].values()):
         yield "backbone.pretrain.pairs: a batch is larger than a training set of pairs"
+
+
+_SOURCE_KEYS = {"annotations": ("annotations",), "yolo": ("labels",), "segments": ()}
+"""What a source of each kind needs beside its images."""
+
+
+def _source_problems(objects: Section, schema: Section) -> Iterator[str]:
+    """Yield what is wrong with the sources of objects."""
+    for split in ("train", "heldout"):
+        sources = objects[split].get("sources", [])
+        known = schema["properties"]["objects"]["properties"][split]["properties"]
+        for key in ("annotations", "images", "source"):
+            if sources and objects[split][key] != known[key]["default"]:
+                yield f"objects.{split}.{key}: is not read beside objects.{split}.sources; make it one of the sources"
+        for number, source in enumerate(sources):
+            name, kind = f"objects.{split}.sources.{number}", source["source"]
+            needed = _SOURCE_KEYS[kind]
+            optional = ("names",) if kind == "yolo" else ()
+            for key in needed:
+                if key not in source:
+                    yield f"{name}.{key}: is missing; a source of {kind} needs it"
+            for key in set(source) - {"source", "images", *needed, *optional}:
+                yield f"{name}.{key}: is not read of a source of {kind}; remove it"
 
 
 INTRODUCTION = """\

@@ -119,12 +119,57 @@ def test_defaults_are_not_shared_between_configurations() -> None:
         ("train.batch.negatives", 21, r"train\.batch\.negatives: 5 positives make at most 20"),
         ("pairs.train.1obj", 4, r"pairs\.train\.1obj: 4 pairs are fewer than train\.batch\.positives"),
         ("pairs.heldout.2obj", 2, r"pairs\.heldout\.2obj: held-out pairs need at least 4"),
+        (
+            "objects.train.sources",
+            [{"source": "annotations", "images": "a"}],
+            r"objects\.train\.sources\.0\.annotations: is missing; a source of annotations needs it",
+        ),
+        (
+            "objects.heldout.sources",
+            [{"source": "segments", "images": "a"}, {"source": "yolo", "images": "b"}],
+            r"objects\.heldout\.sources\.1\.labels: is missing; a source of yolo needs it",
+        ),
+        (
+            "objects.train.sources",
+            [{"source": "segments", "images": "a", "labels": "b"}],
+            r"objects\.train\.sources\.0\.labels: is not read of a source of segments; remove it",
+        ),
+        ("objects.train.sources", [{"source": "segments"}], r"sources\.0: 'images' is a required property"),
+        ("objects.train.sources", [{"images": "a"}], r"sources\.0: 'source' is a required property"),
+        ("objects.train.sources", [{"source": "voc", "images": "a"}], r"sources\.0\.source: 'voc' is not one of"),
+        (
+            "objects.train.sources",
+            [{"source": "segments", "image": "a"}],
+            r"objects\.train\.sources\.0\.image: unknown key; did you mean objects\.train\.sources\.0\.images\?",
+        ),
+        (
+            "objects.train.sources",
+            [{"source": "segments", "images": "a"}, {"images": "a", "source": "segments"}],
+            r"objects\.train\.sources: .* has non-unique elements",
+        ),
+        (
+            "objects.train",
+            {"sources": [{"source": "segments", "images": "a"}], "images": "b"},
+            r"objects\.train\.images: is not read beside objects\.train\.sources; make it one of the sources",
+        ),
         ("train.stage2.mining.hard_above", 0.01, r"mining\.hard_above: must be above .*zero_below"),
     ],
 )
 def test_a_mistake_is_refused_with_a_message_that_names_the_key(path: str, value: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         complete_config(nested(path, value), SCHEMA)
+
+
+def test_sources_of_every_kind_are_kept_as_they_are_given() -> None:
+    sources = [
+        {"source": "annotations", "annotations": "a.json", "images": "a"},
+        {"source": "yolo", "labels": "b/labels", "images": "b/images"},
+        {"source": "yolo", "labels": "c/labels", "names": "c.yaml", "images": "c/images"},
+        {"source": "segments", "images": "a"},
+    ]
+    config = complete_config({"objects": {"train": {"sources": sources}}}, SCHEMA)
+    assert config["objects"]["train"]["sources"] == sources
+    assert "sources" not in config["objects"]["heldout"]
 
 
 def test_text_is_read_as_what_the_schema_wants() -> None:
@@ -209,7 +254,8 @@ def test_the_papers_configuration_says_the_published_defaults() -> None:
     differing = {
         ".".join(path)
         for path, entry in leaves(SCHEMA)
-        if value_at(complete_config(given, SCHEMA), path) != entry["default"]
+        if not any(part.get("later") for part in entries(path))
+        and value_at(complete_config(given, SCHEMA), path) != entry["default"]
     }
     assert differing == {"benchmarks.internet.sigma"}, "tuned per class in the paper; one value is the default"
     config = complete_config(given, SCHEMA)
