@@ -241,8 +241,8 @@ def _contradictions(config: Section) -> Iterator[str]:
         yield "backbone.pretrain.pairs: a batch is larger than a training set of pairs"
 
 
-_SOURCE_KEYS = {"annotations": ("annotations",), "yolo": ("labels",), "segments": ()}
-"""What a source of each kind needs beside its images."""
+_SOURCE_KEYS = {"annotations": (("annotations",), ()), "yolo": (("labels",), ("names",)), "segments": ((), ())}
+"""What a source of each kind needs beside its images, and what it may have."""
 
 
 def _source_problems(objects: Section, schema: Section) -> Iterator[str]:
@@ -255,13 +255,13 @@ def _source_problems(objects: Section, schema: Section) -> Iterator[str]:
                 yield f"objects.{split}.{key}: is not read beside objects.{split}.sources; make it one of the sources"
         for number, source in enumerate(sources):
             name, kind = f"objects.{split}.sources.{number}", source["source"]
-            needed = _SOURCE_KEYS[kind]
-            optional = ("names",) if kind == "yolo" else ()
+            needed, optional = _SOURCE_KEYS[kind]
             for key in needed:
                 if key not in source:
                     yield f"{name}.{key}: is missing; a source of {kind} needs it"
-            for key in set(source) - {"source", "images", *needed, *optional}:
-                yield f"{name}.{key}: is not read of a source of {kind}; remove it"
+            for key in source:
+                if key not in ("source", "images", *needed, *optional):
+                    yield f"{name}.{key}: is not read of a source of {kind}; remove it"
 
 
 INTRODUCTION = """\
@@ -271,7 +271,9 @@ INTRODUCTION = """\
 |---|---|
 | `config.yaml` | the demo world, the default |
 | `demo-long.yaml` | the demo world with more pairs and a longer training, an hour on two cores |
-| `custom.yaml` | photos of your own |
+| `custom.yaml` | photos of your own, a small run to start from |
+| `real.yaml` | a model of real photos: any folders of yours, annotated or not; a GPU |
+| `real-cpu.yaml` | the same on two cores, over night |
 | `paper.yaml` | the published study |
 | `ablations.yaml` | the demo world again and again, each time with one thing changed, and one table |
 | `demo-four-models.yaml` | the demo world with the paper's four models: two kinds of objects, two matchers |

@@ -54,7 +54,7 @@ class Part:
 
 
 def source_tables(config: Config, split: str) -> list[Part]:
-    """The object tables of a split's sources, where it has several."""
+    """The object table of each source that a split lists; none where it has one source, which it does not list."""
     return [_source_table(config["objects"], source) for source in config["objects"][split].get("sources", [])]
 
 
@@ -74,9 +74,9 @@ def _described(source: Config) -> Config:
 
 
 def objects(config: Config, split: str) -> Part:
-    """The object table of a split: of its one source, or joined from several.
+    """The object table of a split: of its one source, or joined from those that it lists.
 
-    Joined training objects are of other photos than the held-out ones, so they depend on those.
+    Joined training objects are of other photos than the held-out ones, so they depend on them.
     """
     section = config["objects"]
     data = section[split]

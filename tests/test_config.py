@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from segswap import sharing
-from segswap.config import complete_config, complete_part, manual, read_schema, study_runs, with_base
+from segswap.config import complete_config, complete_part, manual, read_config, read_schema, study_runs, with_base
 from segswap.errors import InputError
 
 CONFIG = Path(__file__).parent.parent / "config"
@@ -195,7 +195,8 @@ def test_all_mistakes_are_listed_at_once() -> None:
     assert str(caught.value).count("\n  - ") >= 3
 
 
-ALONE = ["config.yaml", "demo-long.yaml", "custom.yaml", "paper.yaml"]
+ALONE = ["config.yaml", "demo-long.yaml", "custom.yaml", "paper.yaml", "real.yaml"]
+OVER_ANOTHER = ["real-cpu.yaml"]
 
 
 @pytest.mark.parametrize("name", ALONE)
@@ -204,6 +205,14 @@ def test_shipped_configurations_are_usable(name: str) -> None:
     config = complete_config(copy.deepcopy(given), SCHEMA)
     json.dumps(config)
     assert config["run"] == {"config.yaml": "demo"}.get(name, Path(name).stem)
+
+
+@pytest.mark.parametrize("name", OVER_ANOTHER)
+def test_shipped_configurations_over_another_are_usable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(CONFIG.parent)
+    config = read_config(CONFIG / name)
+    json.dumps(config)
+    assert config["run"] == Path(name).stem and config["base"] is None
 
 
 STUDIES = ["ablations.yaml", "demo-four-models.yaml", "paper-four-models.yaml"]
@@ -219,7 +228,7 @@ def test_shipped_studies_are_usable(name: str, monkeypatch: pytest.MonkeyPatch) 
 
 def test_every_shipped_configuration_is_tested_and_in_the_manual() -> None:
     shipped = {path.name for path in CONFIG.glob("*.yaml")} - {"schema.yaml"}
-    assert shipped == {*ALONE, *STUDIES}
+    assert shipped == {*ALONE, *OVER_ANOTHER, *STUDIES}
     assert all(f"| `{name}` |" in manual(SCHEMA) for name in shipped)
 
 

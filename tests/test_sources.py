@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from workflow_runs import copy_project, snakemake
+from workflow_runs import copy_project, planned, snakemake
 
 from segswap import sharing
 from segswap.config import read_config
@@ -301,6 +301,9 @@ def test_a_name_begins_with_the_number_of_its_folder_where_there_are_several():
     assert photo_path(["x", "y"], "1/2/a.jpg") == Path("x/2/a.jpg")
     many = [str(n) for n in range(1, 13)]
     assert photo_path(many, "12/a.jpg") == Path("12/a.jpg") and photo_path(many, "1/a.jpg") == Path("1/a.jpg")
+    for name in ("a.jpg", "x/a.jpg", "0/a.jpg", "3/a.jpg", "-1/a.jpg"):
+        with pytest.raises(InputError, match=r"a\.jpg: expected the number of one of 2 folders .* in front"):
+            photo_path(["x", "y"], name)
 
 
 # Photos that are there twice
@@ -582,3 +585,26 @@ def test_the_workflow_joins_sources_and_cuts_pairs_from_all_of_them(tmp_path, mo
     (table / "objects.parquet").unlink()
     shutil.rmtree(sharing.source_tables(config, "train")[1].folder)
     assert "data/d/labels" in snakemake(folder, *chosen, "-n", fails=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["real", "real-cpu"])
+def test_the_configuration_for_real_photos_is_planned_on_folders_of_the_user(tmp_path, name):
+    folder = copy_project(tmp_path)
+    world = World(folder / "data")
+    for split, seed in (("train", 1), ("val", 2)):
+        world.coco(f"coco/{split}2017", seed, {1: "dog", 2: "cat", 3: "horse"})
+        (folder / "data/coco/annotations").mkdir(exist_ok=True)
+        shutil.move(
+            folder / f"data/coco/{split}2017/coco.json", folder / f"data/coco/annotations/instances_{split}2017.json"
+        )
+    world.photos("photos", 3)
+    world.photos("styles", 4)
+    jobs = planned(folder, "--configfile", f"config/{name}.yaml")
+    assert {rule: jobs[rule] for rule in ("object_table", "segment_table", "join_objects", "plant_details")} == {
+        "object_table": 2,
+        "segment_table": 1,
+        "join_objects": 1,
+        "plant_details": 1,
+    }
+    assert jobs["stage1"] == jobs["stage2"] == 1 and "download" not in jobs

@@ -57,10 +57,18 @@ def photo_path(folders: Sequence[str | os.PathLike], name: str) -> Path:
         folders: of the photos of the table. A joined table has those of its sources, in order; names then begin with
             the number of the source: ``2/cat.jpg`` is ``cat.jpg`` in the second folder.
         name: in the table.
+
+    Raises:
+        InputError: when the name begins with no number of a folder.
     """
     if len(folders) == 1:
         return Path(folders[0], name)
     number, _, own_name = name.partition("/")
+    if not number.isdecimal() or not 1 <= int(number) <= len(folders):
+        raise InputError(
+            f"{name}: expected the number of one of {len(folders)} folders of photos in front; give the folders of all "
+            "sources of the object table, in order, or the only one"
+        )
     return Path(folders[int(number) - 1], own_name)
 
 
