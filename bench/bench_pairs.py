@@ -90,13 +90,11 @@ def plain_pair(photos: Photos, recipe: PairRecipe) -> tuple[Image.Image, Image.I
     """Render a recipe the plain way: source, target, labels of each object."""
     size, table = PUBLISHED.size, photos.table
     source, target = (
-        Image.open(photos.folder / table.file_name(image_id)).convert("RGB")
+        Image.open(photos.folders[0] / table.file_name(image_id)).convert("RGB")
         for image_id in (recipe.source_image_id, recipe.target_image_id)
     )
-    full = [
-        ndimage.binary_dilation(table.mask(table.row_of(p.annotation_id)), iterations=PUBLISHED.dilation)
-        for p in recipe.placements
-    ]
+    rows = [table.row_of(recipe.source_image_id, placement.annotation_id) for placement in recipe.placements]
+    full = [ndimage.binary_dilation(table.mask(row), iterations=PUBLISHED.dilation) for row in rows]
     if len(full) > 1 and (full[0] & full[1]).any():
         raise Rejected("objects overlap")
     if recipe.crop:
@@ -209,7 +207,7 @@ def our_members(
 
 def compare_blending(photos: Photos, side: int, rounds: int = 20) -> float:
     """Return the ratio of both blends for a disc of ``side`` pixels; matrices of that size are kept, as in a shard."""
-    names = [photos.folder / photos.table.file_name(int(image_id)) for image_id in photos.table.image_ids[:2]]
+    names = [photos.folders[0] / photos.table.file_name(int(image_id)) for image_id in photos.table.image_ids[:2]]
     source, target = (cv2.resize(read_image(name), (480, 480)) for name in names)
     mask = cv2.circle(np.zeros((480, 480), np.uint8), (240, 240), side // 2, 1, -1) > 0
     poisson_blend(source, target, mask)

@@ -123,7 +123,7 @@ def complete_config(given: Section, schema: Section) -> Section:
     problems = [_in_words(error) for error in jsonschema.Draft202012Validator(schema).iter_errors(given)]
     if not problems:
         config = complete_part(given, schema)
-        problems = list(_contradictions(config))
+        problems = [*_contradictions(config), *_source_problems(config["objects"], schema)]
     if problems:
         raise InputError("the configuration is not usable:\n" + "\n".join(f"  - {problem}" for problem in problems))
     return config
@@ -268,6 +268,29 @@ def _backbone_contradictions(backbone: Section) -> Iterator[str]:
             yield f"backbone.{key}: is a setting of ResNets; leave it out where architecture is {architecture}"
 
 
+_SOURCE_KEYS = {"annotations": (("annotations",), ()), "yolo": (("labels",), ("names",)), "segments": ((), ())}
+"""What a source of each kind needs beside its images, and what it may have."""
+
+
+def _source_problems(objects: Section, schema: Section) -> Iterator[str]:
+    """Yield what is wrong with the sources of objects."""
+    for split in ("train", "heldout"):
+        sources = objects[split].get("sources", [])
+        known = schema["properties"]["objects"]["properties"][split]["properties"]
+        for key in ("annotations", "images", "source"):
+            if sources and objects[split][key] != known[key]["default"]:
+                yield f"objects.{split}.{key}: is not read beside objects.{split}.sources; make it one of the sources"
+        for number, source in enumerate(sources):
+            name, kind = f"objects.{split}.sources.{number}", source["source"]
+            needed, optional = _SOURCE_KEYS[kind]
+            for key in needed:
+                if key not in source:
+                    yield f"{name}.{key}: is missing; a source of {kind} needs it"
+            for key in source:
+                if key not in ("source", "images", *needed, *optional):
+                    yield f"{name}.{key}: is not read of a source of {kind}; remove it"
+
+
 INTRODUCTION = """\
 # The configuration
 
@@ -275,7 +298,9 @@ INTRODUCTION = """\
 |---|---|
 | `config.yaml` | the demo world, the default |
 | `demo-long.yaml` | the demo world with more pairs and a longer training, an hour on two cores |
-| `custom.yaml` | photos of your own |
+| `custom.yaml` | photos of your own, a small run to start from |
+| `real.yaml` | a model of real photos: any folders of yours, annotated or not; a GPU |
+| `real-cpu.yaml` | the same on two cores, over night |
 | `paper.yaml` | the published study |
 | `ablations.yaml` | the demo world again and again, each time with one thing changed, and one table |
 | `demo-four-models.yaml` | the demo world with the paper's four models: two kinds of objects, two matchers |

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import warnings
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from segswap.errors import InputError
 
@@ -19,6 +20,9 @@ MAX_PIXELS = 400_000_000
 """Of a picture that is read: 1.2 GB of memory. Few bytes can claim to be more pixels than any memory holds."""
 
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
+
+_QUARTER_TURNS = (5, 6, 7, 8)
+"""EXIF orientations that exchange width and height."""
 
 # What is read is decided here; Pillow on its own warns from 89 million pixels on and refuses twice that.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
@@ -46,6 +50,28 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
         return decode_image(data)
     except UnreadableImage as error:
         raise UnreadableImage(f"{path}: {error}; replace or remove the file") from None
+
+
+def image_size(path: str | os.PathLike) -> tuple[int, int]:
+    """Return the (width, height) in pixels of a picture as ``read_image`` gives it, from its header.
+
+    No pixel is decoded, unless Pillow does not understand the header. So whatever lies behind the header is not seen:
+    damage, and the rare rotation mark at the end of a PNG.
+
+    Raises:
+        UnreadableImage: as ``read_image``, as far as the header tells.
+    """
+    with contextlib.suppress(Exception):  # of bytes that are none of its formats Pillow may trip over anything
+        with Image.open(path) as header:
+            width, height = header.size
+            # Not the method of PNG pictures, which decodes them to look behind the pixels.
+            orientation = Image.Image.getexif(header).get(ExifTags.Base.Orientation)
+        if width * height <= MAX_PIXELS:
+            # Of TIFF the size is that of the turned picture already.
+            turned = orientation in _QUARTER_TURNS and header.format != "TIFF"
+            return (height, width) if turned else (width, height)
+    height, width = read_image(path).shape[:2]
+    return width, height
 
 
 def list_images(folder: str | os.PathLike, subfolders: bool = False) -> list[Path]:

@@ -53,16 +53,62 @@ class Part:
         return str(PurePosixPath(FOLDER, self.stage, self.name))
 
 
+def source_tables(config: Config, split: str) -> list[Part]:
+    """The object table of each source that a split lists; none where it has one source, which it does not list."""
+    return [_source_table(config["objects"], source) for source in config["objects"][split].get("sources", [])]
+
+
+def _source_table(section: Config, source: Config) -> Part:
+    kind, bad = source["source"], section["max_bad_share"]
+    read = _described(source)
+    if kind == "segments":
+        return Part("objects", kind, {**read, "settings": {**section["segments"], "max_bad_share": bad}})
+    areas = {key: section[key] for key in ("min_area_share", "max_area_share")}
+    return Part("objects", kind, {**read, "settings": {**areas, "max_bad_share": bad}})
+
+
+def _described(source: Config) -> Config:
+    """Return the files and folders that a source reads, in one order whatever the configuration's: text is compared."""
+    read = ("images",) if source["source"] == "segments" else ("annotations", "labels", "names", "images")
+    return {key: source[key] for key in read if key in source}
+
+
 def objects(config: Config, split: str) -> Part:
-    """The object table of a split: from annotations, or from segments that no annotation is needed for."""
+    """The object table of a split: of its one source, or joined from those that it lists.
+
+    Joined training objects are of other photos than the held-out ones, so they depend on them.
+    """
     section = config["objects"]
-    data, bad = section[split], section["max_bad_share"]
-    if data["source"] == "annotations":
-        read = {key: data[key] for key in ("annotations", "images")}
-        areas = {key: section[key] for key in ("min_area_share", "max_area_share")}
-        return Part("objects", "annotations", {**read, "settings": {**areas, "max_bad_share": bad}})
-    segments = {**section["segments"], "max_bad_share": bad}
-    return Part("objects", "segments", {"images": data["images"], "settings": segments})
+    data = section[split]
+    tables = source_tables(config, split)
+    if not tables:
+        return _source_table(section, data)
+    settings: Config = {
+        "sources": [{"source": source["source"], **_described(source)} for source in data["sources"]],
+        "tables": [table.name for table in tables],
+    }
+    if split == "train":
+        settings["heldout"] = {"table": objects(config, "heldout").name, "images": photo_folders(config, "heldout")}
+    return Part("objects", "joined", settings)
+
+
+def photo_folders(config: Config, split: str) -> list[str]:
+    """Return the folders of a split's photos: of its one source, or of all in order (``pairs.sources.photo_path``)."""
+    data = config["objects"][split]
+    return [source["images"] for source in data.get("sources") or [data]]
+
+
+def _images(config: Config, split: str) -> str | list[str]:
+    """Return the folders of a split's photos; one alone is described as it was before there could be several."""
+    folders = photo_folders(config, split)
+    return folders[0] if len(folders) == 1 else folders
+
+
+def origin_of_objects(config: Config, split: str) -> str:
+    """Return where a split's objects come from: ``annotations`` in any format, ``segments``, or ``both``."""
+    data = config["objects"][split]
+    found = {source["source"] == "segments" for source in data.get("sources") or [data]}
+    return "both" if len(found) == 2 else "segments" if found == {True} else "annotations"
 
 
 def styles(config: Config) -> Part:
@@ -88,7 +134,7 @@ def pairs(config: Config, split: str, kind: str) -> Part:
     section = config["pairs"]
     settings = {
         "objects": objects(config, split).name,
-        "images": config["objects"][split]["images"],
+        "images": _images(config, split),
         "max_bad_share": config["objects"]["max_bad_share"],
         "styles": styles(config).name,
         "settings": pair_settings(config, split),
@@ -159,7 +205,7 @@ def planted(config: Config) -> Part:
     read = {k: v for k, v in section.items() if k not in (*PLANTED_PROTOCOL, "paintings", "chunks")}
     settings = {
         "objects": objects(config, "heldout").name,
-        "images": config["objects"]["heldout"]["images"],
+        "images": _images(config, "heldout"),
         "paintings": section["paintings"] or config["style"]["folder"],
         "styles": styles(config).name,
         "settings": {**read, "dilation": config["pairs"]["dilation"]},
@@ -297,7 +343,7 @@ def all_parts(config: Config) -> list[Part]:
         styles(config),
         backbone(config),
         planted(config),
-        *(objects(config, split) for split in SPLITS),
+        *(table for split in SPLITS for table in (objects(config, split), *source_tables(config, split))),
         *(pairs(config, split, kind) for split in SPLITS for kind in KINDS),
         *(pair_features(config, split, kind) for split in SPLITS for kind in KINDS),
         *(details_features(config, benchmark) for benchmark in DETAILS),
@@ -310,6 +356,11 @@ def links(config: Config) -> dict[str, str]:
     """Return where the files of a run that others may share are found below its own folder: target by link."""
     found = {
         **{f"objects/{split}": objects(config, split).folder for split in SPLITS},
+        **{
+            f"objects/{split}-{number}": table.folder
+            for split in SPLITS
+            for number, table in enumerate(source_tables(config, split), 1)
+        },
         **{f"pairs/{split}/{kind}": pairs(config, split, kind).folder for split in SPLITS for kind in KINDS},
         **{
             f"features/pairs/{split}-{kind}": pair_features(config, split, kind).folder

@@ -10,6 +10,7 @@ RECIPE = 2
 DEMO_WORLD = 1
 OBJECT_TABLE = 2
 SEGMENTS = 1
+JOINED_OBJECTS = 1
 STYLE_STATISTICS = 1
 PAIRS = 3
 """Pictures and labels of a pair, given its recipe, and the manifest of a shard."""

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from segswap import sharing
-from segswap.config import complete_config, complete_part, manual, read_schema, study_runs, with_base
+from segswap.config import complete_config, complete_part, manual, read_config, read_schema, study_runs, with_base
 from segswap.errors import InputError
 
 CONFIG = Path(__file__).parent.parent / "config"
@@ -125,6 +125,39 @@ def test_defaults_are_not_shared_between_configurations() -> None:
         ("pairs.heldout.2obj", 2, r"pairs\.heldout\.2obj: held-out pairs need at least 4"),
         ("train.batch.photometric.blurr", 1, r"photometric\.blurr: unknown key; did you mean .*photometric\.blur\?"),
         ("train.batch.photometric.blur_radius", [2, 1], r"photometric\.blur_radius: .* lower bound above its upper"),
+        (
+            "objects.train.sources",
+            [{"source": "annotations", "images": "a"}],
+            r"objects\.train\.sources\.0\.annotations: is missing; a source of annotations needs it",
+        ),
+        (
+            "objects.heldout.sources",
+            [{"source": "segments", "images": "a"}, {"source": "yolo", "images": "b"}],
+            r"objects\.heldout\.sources\.1\.labels: is missing; a source of yolo needs it",
+        ),
+        (
+            "objects.train.sources",
+            [{"source": "segments", "images": "a", "labels": "b"}],
+            r"objects\.train\.sources\.0\.labels: is not read of a source of segments; remove it",
+        ),
+        ("objects.train.sources", [{"source": "segments"}], r"sources\.0: 'images' is a required property"),
+        ("objects.train.sources", [{"images": "a"}], r"sources\.0: 'source' is a required property"),
+        ("objects.train.sources", [{"source": "voc", "images": "a"}], r"sources\.0\.source: 'voc' is not one of"),
+        (
+            "objects.train.sources",
+            [{"source": "segments", "image": "a"}],
+            r"objects\.train\.sources\.0\.image: unknown key; did you mean objects\.train\.sources\.0\.images\?",
+        ),
+        (
+            "objects.train.sources",
+            [{"source": "segments", "images": "a"}, {"images": "a", "source": "segments"}],
+            r"objects\.train\.sources: .* has non-unique elements",
+        ),
+        (
+            "objects.train",
+            {"sources": [{"source": "segments", "images": "a"}], "images": "b"},
+            r"objects\.train\.images: is not read beside objects\.train\.sources; make it one of the sources",
+        ),
         ("train.stage2.mining.hard_above", 0.01, r"mining\.hard_above: must be above .*zero_below"),
         ("backbone.weights", "", r"backbone\.weights: ''"),
         ("backbone.taps", [], r"backbone\.taps: \[\] "),
@@ -175,6 +208,18 @@ def test_what_a_training_can_do_since_later_changes_no_older_description() -> No
     assert used["train"]["batch"]["photometric"]["blur_radius"] == [0.3, 1.5], "the section is whole where it is used"
 
 
+def test_sources_of_every_kind_are_kept_as_they_are_given() -> None:
+    sources = [
+        {"source": "annotations", "annotations": "a.json", "images": "a"},
+        {"source": "yolo", "labels": "b/labels", "images": "b/images"},
+        {"source": "yolo", "labels": "c/labels", "names": "c.yaml", "images": "c/images"},
+        {"source": "segments", "images": "a"},
+    ]
+    config = complete_config({"objects": {"train": {"sources": sources}}}, SCHEMA)
+    assert config["objects"]["train"]["sources"] == sources
+    assert "sources" not in config["objects"]["heldout"]
+
+
 def test_text_is_read_as_what_the_schema_wants() -> None:
     given = {
         "seed": "3",
@@ -198,7 +243,8 @@ def test_all_mistakes_are_listed_at_once() -> None:
     assert str(caught.value).count("\n  - ") >= 3
 
 
-ALONE = ["config.yaml", "demo-long.yaml", "custom.yaml", "paper.yaml"]
+ALONE = ["config.yaml", "demo-long.yaml", "custom.yaml", "paper.yaml", "real.yaml"]
+OVER_ANOTHER = ["real-cpu.yaml"]
 
 
 @pytest.mark.parametrize("name", ALONE)
@@ -207,6 +253,14 @@ def test_shipped_configurations_are_usable(name: str) -> None:
     config = complete_config(copy.deepcopy(given), SCHEMA)
     json.dumps(config)
     assert config["run"] == {"config.yaml": "demo"}.get(name, Path(name).stem)
+
+
+@pytest.mark.parametrize("name", OVER_ANOTHER)
+def test_shipped_configurations_over_another_are_usable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(CONFIG.parent)
+    config = read_config(CONFIG / name)
+    json.dumps(config)
+    assert config["run"] == Path(name).stem and config["base"] is None
 
 
 STUDIES = ["ablations.yaml", "demo-four-models.yaml", "paper-four-models.yaml"]
@@ -222,7 +276,7 @@ def test_shipped_studies_are_usable(name: str, monkeypatch: pytest.MonkeyPatch) 
 
 def test_every_shipped_configuration_is_tested_and_in_the_manual() -> None:
     shipped = {path.name for path in CONFIG.glob("*.yaml")} - {"schema.yaml"}
-    assert shipped == {*ALONE, *STUDIES}
+    assert shipped == {*ALONE, *OVER_ANOTHER, *STUDIES}
     assert all(f"| `{name}` |" in manual(SCHEMA) for name in shipped)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import subprocess
 import sys
@@ -13,10 +14,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from segswap.errors import InputError
-from segswap.images import UnreadableImage, decode_image, encode_jpeg, list_images, read_image, resize
+from segswap.images import UnreadableImage, decode_image, encode_jpeg, image_size, list_images, read_image, resize
 from segswap.randomness import generator
 
 # pytest's own filters come before those of the module.
@@ -123,6 +124,42 @@ def test_exif_rotation_is_applied(tmp_path, name):
     read = read_image(tmp_path / name)
     assert read.shape == (48, 32, 3)
     assert np.abs(read.astype(int) - np.rot90(image, -1)).mean() < 4
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tif", "a.bmp", "a.gif"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA"])
+def test_the_size_in_the_header_is_that_of_the_picture_that_is_read(tmp_path, name, mode):
+    if name == "a.jpg" and mode in ("P", "RGBA"):
+        mode = "CMYK"
+    for orientation in (None, *range(1, 9)):
+        exif = Image.Exif()
+        if orientation:
+            exif[0x0112] = orientation
+        Image.fromarray(smooth((32, 48))).convert(mode).save(tmp_path / name, exif=exif)
+        assert image_size(tmp_path / name) == read_image(tmp_path / name).shape[1::-1], orientation
+
+
+def test_no_pixel_is_decoded_for_the_size_unless_the_header_is_strange(tmp_path):
+    image = smooth((64, 48))
+    (tmp_path / "cut.jpg").write_bytes(encode_jpeg(image)[:-200])
+    with pytest.raises(UnreadableImage):
+        read_image(tmp_path / "cut.jpg")
+    assert image_size(tmp_path / "cut.jpg") == (48, 64)
+    cv2.imwrite(str(tmp_path / "a.hdr"), image.astype(np.float32))
+    with pytest.raises(UnidentifiedImageError):
+        Image.open(tmp_path / "a.hdr")
+    assert image_size(tmp_path / "a.hdr") == (48, 64)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not a picture", (20_001, 20_001), (100_000, 100_000)])
+def test_what_has_no_size_says_why_as_when_it_is_read(tmp_path, content):
+    path = tmp_path / "broken.png"
+    if content is not None:
+        path.write_bytes(huge_png(*content) if isinstance(content, tuple) else content)
+    with pytest.raises(UnreadableImage) as said:
+        image_size(path)
+    with pytest.raises(UnreadableImage, match=re.escape(str(said.value))):
+        read_image(path)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not a picture", "cut"])

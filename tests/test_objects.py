@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import ExifTags, Image
 from pycocotools import mask as coco_mask
 
 from segswap.errors import InputError
@@ -59,8 +60,15 @@ class Coco:
             "annotations": [],
         }
         for image in self.content["images"]:
-            (self.images / image["file_name"]).touch()
+            self.draw(image["file_name"])
             self.add([SQUARE], image_id=image["id"])
+
+    def draw(self, name: str, size: tuple[int, int] = (100, 60), orientation: int | None = None) -> None:
+        """Write a photo of a size (width, height), as it is stored, with an EXIF orientation or none."""
+        exif = Image.Exif()
+        if orientation:
+            exif[ExifTags.Base.Orientation] = orientation
+        Image.new("RGB", size, "grey").save(self.images / name, exif=exif)
 
     def add(self, segmentation: Any, image_id: int = 1, category_id: int = 7, **more: Any) -> int:
         """Add an annotation and return its id."""
@@ -135,7 +143,9 @@ def test_rows_hold_what_the_mask_says_not_what_the_annotation_claims(coco):
     assert row["touches_border"]
     assert not next(row for row in rows if row["image_id"] == 1)["touches_border"]
     assert (row["file_name"], row["width"], row["height"], row["category_id"]) == ("2.jpg", 100, 60, 9)
-    np.testing.assert_array_equal(table.mask(table.row_of(row["annotation_id"])), blocks((0, 20, 40, 50)))
+    np.testing.assert_array_equal(
+        table.mask(table.row_of(row["image_id"], row["annotation_id"])), blocks((0, 20, 40, 50))
+    )
 
 
 def test_rows_do_not_depend_on_the_order_of_the_annotations(coco):
@@ -152,7 +162,7 @@ def test_crowds_are_kept_and_never_offered(coco):
     table, problems = coco.build()
     assert problems["crowds"] == 1
     assert problems["objects"] == 4
-    row = table.row_of(crowd)
+    row = table.row_of(2, crowd)
     assert row not in table.objects_in(2)
     assert 9 not in table.categories
     # Their category counts as present in the image.
@@ -177,7 +187,7 @@ def test_broken_annotation_is_skipped_and_named(coco, change, reason):
     assert reason in problems["annotations_broken"][0]["reason"]
     assert problems["objects"] == 4
     with pytest.raises(KeyError):
-        table.row_of(number)
+        table.row_of(1, number)
 
 
 def test_annotation_without_a_mask_is_skipped_and_named(coco):
@@ -206,6 +216,70 @@ def test_too_many_missing_images_are_an_error_that_names_folder_and_first(coco):
         (coco.images / f"{number}.jpg").unlink()
     with pytest.raises(InputError, match=r"images: 2 of the 4 images.*first: 2\.jpg.*max_bad_share"):
         coco.build()
+
+
+def test_unreadable_photo_is_named_and_its_objects_are_left_out(coco):
+    (coco.images / "3.jpg").write_bytes(b"no picture")
+    table, problems = coco.build()
+    (named,) = problems["images_missing"]
+    assert named.startswith("3.jpg: 10 bytes that do not decode as a picture")
+    assert problems["left_out"] == {"image unreadable": 1}
+    assert 3 not in table.image_ids
+    (coco.images / "2.jpg").write_bytes(b"")
+    with pytest.raises(
+        InputError, match=r"images: 2 of the 4 images .* missing or do not open \(first: 2\.jpg: 0 bytes"
+    ):
+        coco.build()
+
+
+def test_photo_of_another_size_than_annotated_is_named_with_each_of_its_annotations(coco):
+    coco.draw("2.jpg", (50, 30))
+    second = coco.add([OTHER], image_id=2)
+    table, problems = coco.build()
+    reason = "2.jpg has 50 x 30 pixels, annotated are 100 x 60"
+    assert problems["annotations_broken"] == [{"annotation_id": n, "reason": reason} for n in (101, second)]
+    assert table.image_ids.tolist() == [1, 3, 4] and problems["images_missing"] == []
+    with pytest.raises(InputError, match=r"2 of 5 annotations are broken \(first: .*2\.jpg has 50 x 30.*max_bad_share"):
+        coco.build(ObjectSettings(0.01, 0.6, max_bad_share=0.3))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_size_is_that_of_the_photo_as_it_is_shown(coco, orientation):
+    coco.draw("2.jpg", (100, 60), orientation)
+    _, problems = coco.build()
+    reasons = [entry["reason"] for entry in problems["annotations_broken"]]
+    turned = "2.jpg has 60 x 100 pixels, annotated are 100 x 60 (width and height exchanged"
+    assert len(reasons) == (orientation >= 5) and all(reason.startswith(turned) for reason in reasons)
+    coco.draw("2.jpg", (60, 100), orientation)
+    assert len(coco.build()[1]["annotations_broken"]) == (orientation < 5)
+
+
+@pytest.mark.parametrize("also_in_a_photo", [False, True])
+def test_annotation_ids_that_repeat_never_give_a_mask_of_another_object(coco, also_in_a_photo):
+    """Converters number the annotations of every photo from 1; a recipe names its object by that number."""
+    for entry in coco.content["annotations"]:
+        x = 10 * entry["image_id"]
+        entry.update(id=1, segmentation=[[x, 10, x + 40, 10, x + 40, 40, x, 40]])
+    if also_in_a_photo:
+        coco.add([OTHER], image_id=4)
+        coco.content["annotations"][-1]["id"] = 1
+    table, problems = coco.build()
+    assert problems["annotations_broken"] == [] and problems["objects"] == 4 + also_in_a_photo
+    for image in range(1, 5):
+        for row in table.objects_in(image):
+            assert table.row_of(image, table.annotation_of(row)) == row
+        assert table.mask(table.objects_in(image)[0]).argmax(1).max() == 10 * image
+
+
+def test_two_images_with_one_id_are_an_error_that_names_both(coco):
+    coco.content["images"].append({"id": 3, "file_name": "other.jpg", "width": 100, "height": 60})
+    with pytest.raises(
+        InputError, match=r"coco\.json: 3\.jpg and other\.jpg both have the image id 3.*several sources"
+    ):
+        coco.build()
+    # An image that is listed twice is one.
+    coco.content["images"][-1]["file_name"] = "3.jpg"
+    assert coco.build()[1]["objects"] == 4
 
 
 @pytest.mark.parametrize(("corners", "reason"), [((0, 0, 5, 5), "too small"), ((0, 0, 100, 50), "too large")])
@@ -265,7 +339,7 @@ def test_every_way_into_the_table_tells_the_same(tiny_world):
     table = tiny_world.table()
     rows = pq.read_table(tiny_world.objects).to_pylist()
     for number, row in enumerate(rows):
-        assert table.row_of(row["annotation_id"]) == number
+        assert table.row_of(row["image_id"], row["annotation_id"]) == number
         assert table.annotation_of(number) == row["annotation_id"]
         assert table.image_of(number) == row["image_id"]
         assert table.category_of(number) == row["category_id"]

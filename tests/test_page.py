@@ -114,6 +114,31 @@ class TestPage:
         problems = read_json(tiny_world.problems)
         assert f"{problems['objects']:,}" in text
 
+    def test_several_sources_stand_below_their_split_and_what_is_wrong_is_named_with_its_source(
+        self, tiny_world, histories, tmp_path
+    ):
+        facts = read_json(tiny_world.problems)
+        own = {**facts, "images_listed": 4321, "photos_left_out": []}
+        joined = {
+            **facts,
+            "annotations_broken": [{"source": 2, "annotation_id": "7.txt:3", "reason": f"bad {NASTY}"}],
+            "photos_left_out": [{"photo": f"b/{NASTY}.jpg", "same_as": "a/1.jpg"}],
+            "sources": [
+                {"source": "annotations", "annotations": "a.json", "images": "a", **own},
+                {"source": "yolo", "labels": "labels", "images": NASTY, **own},
+            ],
+        }
+        write_json(tmp_path / "joined.json", joined)
+        page = self.write(tmp_path, tiny_world, histories, objects={"train": tmp_path / "joined.json"})
+        for text in (
+            "train, source 1: annotations of a.json, a",
+            f"train, source 2: yolo of labels, {NASTY}",
+            f"source 2, annotation 7.txt:3: bad {NASTY}",
+            f"b/{NASTY}.jpg is a/1.jpg",
+        ):
+            assert text in page.text
+        assert page.text.count("4,321") == 2 and "b" not in page.tags
+
     def test_links_of_the_page_lead_to_its_sections(self, tiny_world, histories, tmp_path):
         page = self.write(tmp_path, tiny_world, histories)
         text = (tmp_path / "report" / "index.html").read_text()

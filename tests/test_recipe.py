@@ -195,7 +195,7 @@ def test_a_repeated_draw_goes_on_where_the_last_one_stopped(tiny_world):
 def test_object_of_a_category_in_the_background_is_never_pasted(draw, tiny_world):
     table = tiny_world.table()
     for recipe in some(draw, "1obj", 300):
-        category = table.category_of(table.row_of(recipe.placements[0].annotation_id))
+        category = table.category_of(table.row_of(recipe.source_image_id, recipe.placements[0].annotation_id))
         assert category not in table.categories_in(recipe.target_image_id)
 
 
@@ -236,7 +236,7 @@ def test_two_objects_are_of_two_categories_of_one_photo(draw, tiny_world):
     table = tiny_world.table()
     recipes = some(draw, "2obj", 300)
     for recipe in recipes:
-        rows = [table.row_of(placement.annotation_id) for placement in recipe.placements]
+        rows = [table.row_of(recipe.source_image_id, placement.annotation_id) for placement in recipe.placements]
         assert {table.image_of(row) for row in rows} == {recipe.source_image_id}
         assert len({table.category_of(row) for row in rows}) == len(rows) == 2
         assert not recipe.crop

@@ -375,7 +375,7 @@ def test_pair_that_cannot_be_made_says_why_and_what_to_do(noise_photos):
 
 @pytest.mark.parametrize("fault", ["cut", "missing", "resized"])
 def test_unusable_photo_is_drawn_around_and_named(noise_photos, tmp_path, fault):
-    for path in noise_photos.folder.iterdir():
+    for path in noise_photos.folders[0].iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     broken = tmp_path / "3.png"
     if fault == "cut":

@@ -117,7 +117,7 @@ def test_pairs_are_made_from_segments_of_other_photos(folder, tiny_world):
         two = make_pair(photos, settings, 1, "2obj", index).recipe
         first, second = (placement.annotation_id for placement in two.placements)
         assert first != second
-        assert {objects.image_of(objects.row_of(number)) for number in (first, second)} == {two.source_image_id}
+        assert all(objects.row_of(two.source_image_id, number) >= 0 for number in (first, second))
 
 
 def test_unreadable_photos_are_named_and_too_many_are_fatal(folder):

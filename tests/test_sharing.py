@@ -220,6 +220,83 @@ def test_objects_come_from_annotations_or_segments_for_each_split(demo: Config) 
     assert "annotations" not in json.dumps(sharing.objects(segments, "train").settings)
 
 
+SOURCES = [
+    {"source": "annotations", "annotations": "a.json", "images": "a"},
+    {"source": "yolo", "labels": "b/labels", "names": "b.yaml", "images": "b/images"},
+    {"source": "segments", "images": "c"},
+]
+
+
+def with_sources(config: Config, split: str = "train", sources: list[Config] = SOURCES) -> Config:
+    """Return a configuration with several sources of a split's objects."""
+    return merged(config, {"objects": {split: {"sources": copy.deepcopy(sources)}}})
+
+
+def test_every_source_has_a_table_of_its_own_that_a_run_with_it_alone_shares(demo: Config) -> None:
+    several = with_sources(demo)
+    tables = sharing.source_tables(several, "train")
+    assert [table.title for table in tables] == ["annotations", "yolo", "segments"]
+    assert sharing.source_tables(several, "heldout") == sharing.source_tables(demo, "train") == []
+    alone = merged(demo, {"objects": {"train": {"annotations": "a.json", "images": "a"}}})
+    assert tables[0] == sharing.objects(alone, "train")
+    alone = merged(demo, {"objects": {"train": {"source": "segments", "images": "c"}}})
+    assert tables[2] == sharing.objects(alone, "train")
+    assert sharing.objects(several, "train").settings["tables"] == [table.name for table in tables]
+    assert all(part in sharing.all_parts(several) for part in (*tables, sharing.objects(several, "train")))
+    links = sharing.links(several)
+    assert [links[f"objects/train-{n}"] for n in (1, 2, 3)] == [table.folder for table in tables]
+
+
+def test_the_joined_table_is_decided_by_the_sources_and_their_order_not_by_how_they_are_written(demo: Config) -> None:
+    several = with_sources(demo)
+    name = sharing.objects(several, "train").name
+    assert name.startswith("joined-")
+    backwards = [dict(reversed(source.items())) for source in SOURCES]
+    written = [
+        json.dumps(sharing.objects(config, "train").settings)
+        for config in (several, with_sources(demo, "train", backwards))
+    ]
+    assert written[0] == written[1], "parameters are compared as text"
+    assert sharing.objects(with_sources(demo, "train", SOURCES[::-1]), "train").name != name
+    assert changed(several, objects={"segments": {"sigma": 2}}) >= {"objects train", "pairs train 1obj"}
+    assert changed(several, objects={"train": {"sources": SOURCES[:2]}}) >= {"objects train", "pairs train 2obj"}
+    assert not {
+        what for what in changed(several, objects={"segments": {"sigma": 2}}) if "heldout" in what and "pairs" in what
+    }
+
+
+def test_training_objects_of_several_sources_are_kept_apart_from_the_held_out_ones(demo: Config) -> None:
+    several = with_sources(demo)
+    heldout = sharing.objects(several, "heldout")
+    assert sharing.objects(several, "train").settings["heldout"] == {
+        "table": heldout.name,
+        "images": [demo["objects"]["heldout"]["images"]],
+    }
+    assert "objects train" in changed(several, objects={"heldout": {"images": "other"}})
+    both = with_sources(several, "heldout", SOURCES[:2])
+    assert "heldout" not in sharing.objects(both, "heldout").settings
+    assert sharing.objects(both, "train").settings["heldout"]["images"] == ["a", "b/images"]
+
+
+def test_photos_lie_in_one_folder_or_in_that_of_each_source(demo: Config) -> None:
+    several = with_sources(demo)
+    assert sharing.photo_folders(demo, "train") == [demo["objects"]["train"]["images"]]
+    assert sharing.photo_folders(several, "train") == ["a", "b/images", "c"]
+    assert sharing.pairs(demo, "train", "1obj").settings["images"] == demo["objects"]["train"]["images"]
+    assert sharing.pairs(several, "train", "1obj").settings["images"] == ["a", "b/images", "c"]
+    both = with_sources(several, "heldout", SOURCES[:2])
+    assert sharing.planted(both).settings["images"] == ["a", "b/images"]
+    one = with_sources(demo, "train", SOURCES[:1])
+    assert sharing.pairs(one, "train", "1obj").settings["images"] == "a"
+
+
+@pytest.mark.parametrize(("places", "origin"), [((0, 1), "annotations"), ((2,), "segments"), ((1, 2), "both")])
+def test_where_objects_come_from(demo: Config, places: tuple[int, ...], origin: str) -> None:
+    config = with_sources(demo, "train", [SOURCES[place] for place in places])
+    assert sharing.origin_of_objects(config, "train") == origin
+    assert sharing.origin_of_objects(config, "heldout") == "annotations"
+
+
 def test_all_parts_have_names_of_their_own_that_folders_can_have(demo: Config) -> None:
     parts = sharing.all_parts(demo)
     assert len({part.folder for part in parts}) == len(parts)

@@ -135,6 +135,14 @@ class TestTables:
         above = [names[number - 1] for number, name in enumerate(names) if name == "this run"]
         assert above == [method] * 3, "directly below it, in each of three tables"
 
+    @pytest.mark.parametrize("architecture", ["transformer", "ncnet"])
+    def test_a_model_of_both_kinds_of_objects_repeats_no_published_method_and_says_so(self, architecture):
+        method = repeated_method("both", architecture)
+        assert method not in METHODS and "COCO and unsupervised segments" in method
+        text = summary_markdown(metrics(), method)
+        assert f'Published: no table has "{method}"' in text and "which this run repeats" not in text
+        assert markdown_line(text, "recall@1, %")[-2:] == ["", ""]
+
     def test_absent_benchmarks_and_measures_are_left_out(self):
         text = summary_markdown({"brueghel": {"map": 0.5}}, METHOD)
         assert "Tokyo" not in text and "Held-out" not in text and "direct boxes" not in text

@@ -9,15 +9,21 @@ from __future__ import annotations
 import dataclasses
 
 # The paper's names of what its four models differ in, by this project's.
-_SOURCES = {"annotations": "COCO segments", "segments": "unsupervised segments"}
+_SOURCES = {
+    "annotations": "COCO segments",
+    "segments": "unsupervised segments",
+    "both": "COCO and unsupervised segments",
+}
 _ARCHITECTURES = {"transformer": "transformer", "ncnet": "Nc-Net"}
 
 
 def repeated_method(source: str, architecture: str) -> str:
     """Return the published method that a model repeats: the name of its row, which is the same in all tables.
 
+    No model of objects of both kinds was published: no table has a row of its name.
+
     Args:
-        source: of the objects in the training pairs: ``annotations`` or ``segments``.
+        source: of the objects in the training pairs: ``annotations``, ``segments`` or ``both``.
         architecture: of the matcher: ``transformer`` or ``ncnet``.
 
     Raises:
@@ -187,6 +193,11 @@ TABLES: dict[str, Table] = {
     )
 }
 """Published tables by benchmark; held-out pairs have none."""
+
+
+def is_published(method: str) -> bool:
+    """Return whether any table has a row of a method."""
+    return any(row.method == method for table in TABLES.values() for row in table.rows)
 
 
 def published_share(benchmark: str, key: str, method: str | None) -> float | None:

@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from pycocotools import mask as coco_mask
 from segswap.errors import InputError
 from segswap.files import read_json, whole_file, write_json
 from segswap.geometry import mask_box
+from segswap.images import UnreadableImage, image_size
 from segswap.progress import progress
 
 SCHEMA = pa.schema(
@@ -111,10 +113,87 @@ def describe_objects(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def write_object_rows(rows: list[dict[str, Any]], table: str | os.PathLike) -> None:
-    """Write rows as an object table (Parquet), sorted by image and annotation."""
+    """Write rows as an object table (Parquet), sorted by image and annotation.
+
+    In a table an annotation id is a number, of one row of its image. Where ids repeat in an image, or are text, those
+    of all rows are replaced by 1, 2, ... in this order.
+    """
     rows = sorted(rows, key=lambda row: (row["image_id"], row["annotation_id"]))
+    ids = {(row["image_id"], row["annotation_id"]) for row in rows}
+    if len(ids) < len(rows) or any(isinstance(number, str) for _, number in ids):
+        rows = [{**row, "annotation_id": number} for number, row in enumerate(rows, 1)]
     with whole_file(table) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), temporary, compression="zstd")
+
+
+def read_object_rows(path: str | os.PathLike) -> pa.Table:
+    """Read the rows of an object table; columns as in ``SCHEMA``.
+
+    Raises:
+        InputError: when the file is missing or has other columns.
+    """
+    try:
+        table = pq.read_table(path)
+    except (FileNotFoundError, pa.ArrowInvalid) as error:
+        raise InputError(f"{path}: not a readable object table ({error}); remake it") from None
+    if table.schema.names != SCHEMA.names:
+        raise InputError(f"{path}: columns {table.schema.names}, expected {SCHEMA.names}; remake the table")
+    return table
+
+
+@dataclasses.dataclass(frozen=True)
+class AnnotatedPhoto:
+    """A photo as annotations describe it: its file's name in the folder, width and height in pixels."""
+
+    name: str
+    width: int
+    height: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Annotations:
+    """Annotated photos, whatever format they were read from.
+
+    Attributes:
+        origin: the file or folder that they were read from, for messages.
+        photos: by image id.
+        categories: names by category id.
+        entries: of objects, as in COCO: ``id``, ``image_id``, ``category_id``, ``segmentation``, of crowds ``iscrowd``.
+        broken: what is in the place of an entry and is none: its ``annotation_id`` and the ``reason``.
+    """
+
+    origin: str
+    photos: Mapping[Any, AnnotatedPhoto]
+    categories: Mapping[Any, str]
+    entries: Sequence[dict[str, Any]]
+    broken: Sequence[dict[str, Any]] = ()
+
+
+def read_coco(path: str | os.PathLike) -> Annotations:
+    """Read a COCO annotation file.
+
+    Raises:
+        InputError: when it is not COCO's layout, or two images have one id.
+    """
+    coco = read_json(path)
+    photos: dict[Any, AnnotatedPhoto] = {}
+    try:
+        categories = {c["id"]: c["name"] for c in coco["categories"]}
+        for image in coco["images"]:
+            photo = AnnotatedPhoto(image["file_name"], int(image["width"]), int(image["height"]))
+            first = photos.setdefault(image["id"], photo)
+            if first != photo:
+                raise InputError(
+                    f"{path}: {first.name} and {photo.name} both have the image id {image['id']}; expected an id for "
+                    "each, as annotations name their image by it. Where files were joined, give them as they were, as "
+                    "several sources (objects.train.sources)"
+                )
+        return Annotations(str(path), photos, categories, coco["annotations"])
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"{path}: not a COCO annotation file ({error} is missing); "
+            "expected lists 'images', 'annotations' and 'categories'"
+        ) from None
 
 
 def build_object_table(
@@ -126,61 +205,73 @@ def build_object_table(
 ) -> None:
     """Read a COCO annotation file and write the object table (Parquet) and what was left out (JSON).
 
-    A row is written for every annotation whose mask decodes, whose image file exists and whose area share
-    lies within the bounds; crowds keep a row (``iscrowd``) but are never sampled. What is left out is
-    counted by reason in ``problems``, and missing images and broken annotations are named there.
+    A row is written for every annotation whose mask decodes, whose photo is there and has the annotated size, and whose
+    area share lies within the bounds; crowds keep a row (``iscrowd``) but are never sampled. What is left out is
+    counted by reason in ``problems``, and missing or unreadable photos and broken annotations are named there.
 
     Raises:
-        InputError: when the annotation file is not COCO's layout, when more than ``max_bad_share`` of the
-            images or annotations are bad, or when no object is left.
+        InputError: as of ``read_coco``; when more than ``max_bad_share`` of the photos or annotations are bad, or when
+            no object is left.
     """
-    coco = read_json(annotations)
-    try:
-        categories = {c["id"]: c["name"] for c in coco["categories"]}
-        listed = {i["id"]: (i["file_name"], int(i["width"]), int(i["height"])) for i in coco["images"]}
-        entries = coco["annotations"]
-    except (KeyError, TypeError) as error:
+    write_annotated_objects(read_coco(annotations), images, table, problems, settings)
+
+
+def write_annotated_objects(
+    annotations: Annotations,
+    images: str | os.PathLike,
+    table: str | os.PathLike,
+    problems: str | os.PathLike,
+    settings: ObjectSettings,
+) -> None:
+    """Write the object table of annotated photos in a folder, and what was left out; see ``build_object_table``."""
+    origin, photos, entries = annotations.origin, annotations.photos, annotations.entries
+    sizes: dict[str, tuple[int, int]] = {}
+    unreadable: dict[str, str] = {}
+    for photo in progress(photos.values(), "photos looked for"):
+        path = Path(images) / photo.name
+        if path.is_file():
+            try:
+                sizes[photo.name] = image_size(path)
+            except UnreadableImage as error:
+                unreadable[photo.name] = str(error).removeprefix(f"{Path(images)}{os.sep}")
+    missing = [unreadable.get(name, name) for name in sorted(p.name for p in photos.values()) if name not in sizes]
+    if len(missing) > settings.max_bad_share * len(photos):
         raise InputError(
-            f"{annotations}: not a COCO annotation file ({error} is missing); "
-            "expected lists 'images', 'annotations' and 'categories'"
-        ) from None
-    present = {name for name, _, _ in progress(listed.values(), "photos looked for") if (Path(images) / name).is_file()}
-    missing = sorted(name for name, _, _ in listed.values() if name not in present)
-    if len(missing) > settings.max_bad_share * len(listed):
-        raise InputError(
-            f"{images}: {len(missing)} of the {len(listed)} images listed in {annotations} are missing "
+            f"{images}: {len(missing)} of the {len(photos)} images listed in {origin} are missing or do not open "
             f"(first: {missing[0]}); get them, or raise objects.max_bad_share ({settings.max_bad_share})"
         )
 
     rows: list[dict[str, Any]] = []
     left_out: Counter[str] = Counter()
-    broken: list[dict[str, Any]] = []
+    broken = list(annotations.broken)
+    listed = len(entries) + len(broken)
     for entry in progress(entries, "objects"):
         try:
-            name, width, height = listed[entry["image_id"]]
-            category = categories[entry["category_id"]]
-            mask = decode_segmentation(entry["segmentation"], height, width)
+            photo = photos[entry["image_id"]]
+            category = annotations.categories[entry["category_id"]]
+            _check_size(photo, sizes.get(photo.name))
+            mask = decode_segmentation(entry["segmentation"], photo.height, photo.width)
         except KeyError as error:
             broken.append({"annotation_id": entry.get("id"), "reason": f"unknown or absent {error}"})
             continue
         except (ValueError, TypeError) as error:
             broken.append({"annotation_id": entry.get("id"), "reason": str(error)})
             continue
-        if name not in present:
-            left_out["image missing"] += 1
+        if photo.name not in sizes:
+            left_out["image unreadable" if photo.name in unreadable else "image missing"] += 1
             continue
         iscrowd = bool(entry.get("iscrowd", 0))
         area = int(mask.sum())
-        share = area / (width * height)
+        share = area / (photo.width * photo.height)
         if not iscrowd and not settings.min_area_share <= share <= settings.max_area_share:
             left_out["too small" if share < settings.min_area_share else "too large"] += 1
             continue
         rows.append(
             {
                 "image_id": entry["image_id"],
-                "file_name": name,
-                "width": width,
-                "height": height,
+                "file_name": photo.name,
+                "width": photo.width,
+                "height": photo.height,
                 "annotation_id": entry["id"],
                 "category_id": entry["category_id"],
                 "category": category,
@@ -189,14 +280,14 @@ def build_object_table(
                 **mask_columns(mask),
             }
         )
-    if len(broken) > settings.max_bad_share * len(entries):
+    if len(broken) > settings.max_bad_share * listed:
         raise InputError(
-            f"{annotations}: {len(broken)} of {len(entries)} annotations are broken (first: {broken[0]}); "
-            f"repair the file, or raise objects.max_bad_share ({settings.max_bad_share})"
+            f"{origin}: {len(broken)} of {listed} annotations are broken (first: {broken[0]}); "
+            f"repair them, or raise objects.max_bad_share ({settings.max_bad_share})"
         )
     if all(row["iscrowd"] for row in rows):
         raise InputError(
-            f"{annotations}: no usable object among {len(entries)} annotations (left out: {dict(left_out)}); "
+            f"{origin}: no usable object among {listed} annotations (left out: {dict(left_out)}); "
             "check the image folder and objects.min_area_share and max_area_share"
         )
     write_object_rows(rows, table)
@@ -204,15 +295,29 @@ def build_object_table(
     write_json(
         problems,
         {
-            "images_listed": len(listed),
+            "images_listed": len(photos),
             "images_missing": missing,
-            "annotations_listed": len(entries),
+            "annotations_listed": listed,
             "annotations_broken": broken,
             "left_out": dict(left_out),
             "crowds": sum(row["iscrowd"] for row in rows),
             **described,
-            "categories_without_objects": sorted(set(categories.values()) - set(described["objects_per_category"])),
+            "categories_without_objects": sorted(
+                set(annotations.categories.values()) - set(described["objects_per_category"])
+            ),
         },
+    )
+
+
+def _check_size(photo: AnnotatedPhoto, found: tuple[int, int] | None) -> None:
+    """Raise a ``ValueError`` where a photo's (width, height) is found and not the annotated one: no mask would fit."""
+    annotated = photo.width, photo.height
+    if found is None or found == annotated:
+        return
+    turned = " (width and height exchanged, as of a photo whose EXIF rotation was not followed)"
+    raise ValueError(
+        f"{photo.name} has {found[0]} x {found[1]} pixels, annotated are {annotated[0]} x {annotated[1]}"
+        f"{turned if found == annotated[::-1] else ''}"
     )
 
 
@@ -238,22 +343,11 @@ class ObjectTable:
         self.categories, first = np.unique(np.sort(category), return_index=True)
         by_category = np.split(usable[np.argsort(category, kind="stable")], first[1:])
         self._rows_of_category = dict(zip(self.categories.tolist(), by_category, strict=True))
-        self._row_of_annotation = {int(a): row for row, a in enumerate(self._columns["annotation_id"])}
 
     @classmethod
     def read(cls, path: str | os.PathLike) -> ObjectTable:
-        """Read a table written by ``build_object_table``.
-
-        Raises:
-            InputError: when the file is missing or has other columns.
-        """
-        try:
-            table = pq.read_table(path)
-        except (FileNotFoundError, pa.ArrowInvalid) as error:
-            raise InputError(f"{path}: not a readable object table ({error}); remake it") from None
-        if table.schema.names != SCHEMA.names:
-            raise InputError(f"{path}: columns {table.schema.names}, expected {SCHEMA.names}; remake the table")
-        return cls(table)
+        """Read a table; see ``read_object_rows``."""
+        return cls(read_object_rows(path))
 
     def categories_in(self, image_id: int) -> np.ndarray:
         """Return the category ids present in an image, crowds included."""
@@ -287,9 +381,16 @@ class ObjectTable:
         """Return a row's annotation id."""
         return int(self._columns["annotation_id"][row])
 
-    def row_of(self, annotation_id: int) -> int:
-        """Return the row of an annotation id (KeyError when it is not in the table)."""
-        return self._row_of_annotation[annotation_id]
+    def row_of(self, image_id: int, annotation_id: int) -> int:
+        """Return the row of an annotation of an image (KeyError when it is not in the table).
+
+        The id alone would not do: there are annotation files that number those of each image from 1.
+        """
+        start, stop = self._slices[image_id]
+        (found,) = np.nonzero(self._columns["annotation_id"][start:stop] == annotation_id)
+        if not len(found):
+            raise KeyError(annotation_id)
+        return start + int(found[0])
 
     def file_name(self, image_id: int) -> str:
         """Return an image's file name."""

@@ -32,6 +32,7 @@ from segswap.pairs.blending import blend
 from segswap.pairs.objects import ObjectTable
 from segswap.pairs.poisson import TooThin
 from segswap.pairs.recipe import PairRecipe, PairSettings, Placement, Rejected, draw_recipe, layout_boxes
+from segswap.pairs.sources import photo_path
 from segswap.randomness import generator
 
 
@@ -81,21 +82,26 @@ class Photos:
     """The photos of an object table, read by image id; the last few stay in memory.
 
     Attributes:
+        folders: of the photos: one, or of a joined table those of its sources in order (``sources.photo_path``).
         unreadable: message by image id, of photos that did not open or have another size than the table says.
     """
 
-    def __init__(self, table: ObjectTable, folder: str | os.PathLike) -> None:
+    def __init__(self, table: ObjectTable, *folders: str | os.PathLike) -> None:
         self.table = table
-        self.folder = Path(folder)
+        self.folders = tuple(map(Path, folders))
         self.unreadable: dict[int, str] = {}
         self._read = lru_cache(maxsize=8)(self._read_photo)
 
+    def _path(self, image_id: int) -> Path:
+        return photo_path(self.folders, self.table.file_name(image_id))
+
     def _read_photo(self, image_id: int) -> np.ndarray:
-        image = read_image(self.folder / self.table.file_name(image_id))
+        path = self._path(image_id)
+        image = read_image(path)
         expected = self.table.image_shape(image_id)
         if image.shape[:2] != expected:
             raise UnreadableImage(
-                f"{self.folder / self.table.file_name(image_id)}: {image.shape[1]} x {image.shape[0]} pixels, "
+                f"{path}: {image.shape[1]} x {image.shape[0]} pixels, "
                 f"annotated as {expected[1]} x {expected[0]}; masks would not fit"
             )
         return image
@@ -110,8 +116,9 @@ class Photos:
             try:
                 return self._read(image_id)
             except UnreadableImage as error:
-                # Without the folder: what a shard records must not depend on where the photos lie.
-                self.unreadable[image_id] = str(error).removeprefix(f"{self.folder}{os.sep}")
+                # By its name in the table: what a shard records must not depend on where the photos lie.
+                reason = str(error).removeprefix(str(self._path(image_id)))
+                self.unreadable[image_id] = f"{self.table.file_name(image_id)}{reason}"
         raise Rejected("photo unreadable")
 
 
@@ -195,7 +202,8 @@ def pair_geometry(table: ObjectTable, settings: PairSettings, recipe: PairRecipe
             or when a final mask is smaller than ``settings.min_cells``.
     """
     size = settings.size
-    full = [dilate(table.mask(table.row_of(p.annotation_id)), settings.dilation) for p in recipe.placements]
+    rows = [table.row_of(recipe.source_image_id, placement.annotation_id) for placement in recipe.placements]
+    full = [dilate(table.mask(row), settings.dilation) for row in rows]
     if len(full) > 1 and (full[0] & full[1]).any():
         raise Rejected("objects overlap")
     height, width = full[0].shape

@@ -150,7 +150,7 @@ def write_shard(
     def check_photos() -> None:
         if len(photos.unreadable) > limit:
             raise InputError(
-                f"{photos.folder}: {len(photos.unreadable)} photos are unreadable, more than "
+                f"{', '.join(map(str, photos.folders))}: {len(photos.unreadable)} photos are unreadable, more than "
                 f"objects.max_bad_share allows ({limit:.1f}); first: {next(iter(photos.unreadable.values()))}"
             )
 

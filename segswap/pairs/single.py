@@ -58,7 +58,7 @@ def open_source(config: dict[str, Any], split: str, device: str = "auto") -> Pai
             "<the configuration>`, in the folder of the Snakefile"
         )
     return PairSource(
-        Photos(ObjectTable.read(table), config["objects"][split]["images"]),
+        Photos(ObjectTable.read(table), *sharing.photo_folders(config, split)),
         PairSettings(**sharing.pair_settings(config, split)),
         *open_style(style["method"], statistics, style["vgg"], style["decoder"], device, style["precision"]),
         config["seed"],

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from segswap.drawing import data_uri
@@ -101,30 +102,45 @@ def _pictures(pictures: Files, clusters: str | os.PathLike | None, page: Path) -
     return parts
 
 
+def _objects_row(name: str, facts: Mapping[str, Any]) -> list[str]:
+    counts = (
+        facts["images_listed"],
+        len(facts["images_missing"]),
+        facts["annotations_listed"],
+        len(facts["annotations_broken"]),
+        facts["crowds"],
+        facts["objects"],
+        len(facts["objects_per_category"]),
+    )
+    return [name, *map(number, counts)]
+
+
+def _source_name(split: str, place: int, facts: Mapping[str, Any]) -> str:
+    read = ", ".join(facts[key] for key in ("annotations", "labels", "names", "images") if key in facts)
+    return f"{split}, source {place}: {facts['source']} of {read}"
+
+
+def _broken_annotation(entry: Mapping[str, Any]) -> str:
+    source = f"source {entry['source']}, " if "source" in entry else ""
+    return f"{source}annotation {entry['annotation_id']}: {entry['reason']}"
+
+
 def _objects(objects: Files) -> list[str]:
     """Return the sections of the object tables: counts, what was left out, everything broken by name."""
     if not objects:
         return []
     found = {split: read_json(path) for split, path in objects.items()}
     head = ["split", "images", "missing", "annotations", "broken", "crowds", "objects", "categories"]
-    rows = [
-        [
-            split,
-            number(facts["images_listed"]),
-            number(len(facts["images_missing"])),
-            number(facts["annotations_listed"]),
-            number(len(facts["annotations_broken"])),
-            number(facts["crowds"]),
-            number(facts["objects"]),
-            number(len(facts["objects_per_category"])),
-        ]
-        for split, facts in found.items()
-    ]
+    rows = []
+    for split, facts in found.items():
+        rows.append(_objects_row(split, facts))
+        for place, own in enumerate(facts.get("sources", []), 1):
+            rows.append(_objects_row(_source_name(split, place, own), own))
     parts = ["<h3>Objects</h3>", table(head, rows)]
     for split, facts in found.items():
         counts = sorted(facts["objects_per_category"].items(), key=lambda item: (-item[1], item[0]))
         left_out = ", ".join(f"{count:,} {reason}" for reason, count in sorted(facts["left_out"].items()))
-        broken = [f"annotation {entry['annotation_id']}: {entry['reason']}" for entry in facts["annotations_broken"]]
+        copies = (f"{entry['photo']} is {entry['same_as']}" for entry in facts.get("photos_left_out", []))
         parts += [
             f"<p>{escape(split)}, left out: {escape(left_out)}.</p>" if left_out else "",
             _folded(f"{split}: objects per category", (f"{name}: {count:,}" for name, count in counts)),
@@ -134,7 +150,8 @@ def _objects(objects: Files) -> list[str]:
             ),
             _folded(f"{split}: categories without objects", facts["categories_without_objects"]),
             _folded(f"{split}: missing images", facts["images_missing"]),
-            _folded(f"{split}: broken annotations", broken),
+            _folded(f"{split}: photos of an earlier source, or held out", copies),
+            _folded(f"{split}: broken annotations", map(_broken_annotation, facts["annotations_broken"])),
         ]
     return parts
 
@@ -178,7 +195,8 @@ def write_page(
         summary: HTML of ``tables.write_summary``; taken in as it is.
         history: SVG of ``plots.plot_history``; taken in as it is.
         pictures: JPEG or PNG, by benchmark; embedded.
-        objects: problems JSON of an object table (``pairs.objects.build_object_table``), by split.
+        objects: problems JSON of an object table (``pairs.objects.build_object_table``, ``pairs.sources.join_tables``),
+            by split.
         pair_sets: ``manifest.json`` of a pair set, by name.
         galleries: HTML pages, by name; linked by their path relative to the page.
         clusters: page of the clusters that discovery found; linked.

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from segswap.benchmarks.published import published_share
+from segswap.benchmarks.published import is_published, published_share
 from segswap.errors import InputError
 from segswap.files import write_text
 from segswap.report.document import number, table
@@ -192,7 +192,11 @@ def summary_csv(rows: Sequence[SummaryRow]) -> str:
 
 def _summary_grid(rows: Sequence[SummaryRow], method: str, facts: Mapping[str, str] | None) -> Grid:
     bold = "Bold: the best of the run's own three. Difference: SegSwap here less published."
-    beside = f'Published: "{method}", which this run repeats, on the full-size data sets. {COMPARABLE}'
+    beside = (
+        f'Published: "{method}", which this run repeats, on the full-size data sets. {COMPARABLE}'
+        if is_published(method)
+        else f'Published: no table has "{method}", the method of this run.'
+    )
     said = (" ".join(f"{title}: {words}." for title, words in facts.items()),) if facts else ()
     return _rows_grid("This run", rows, (bold, *said, beside))
 

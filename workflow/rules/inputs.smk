@@ -28,6 +28,52 @@ def shard_manifests(wildcards):
     return [ancient(file) for file in files] if listed else files
 
 
+def object_table(name):
+    """Return the file of an object table."""
+    return f"{SHARED}/objects/{name}/objects.parquet"
+
+
+def class_names(wildcards):
+    """Return the file of the names of YOLO's classes, or none."""
+    read = PARTS["objects", wildcards.part].settings
+    return {"names": read["names"]} if "names" in read else {}
+
+
+def joined_inputs(wildcards):
+    """Return what object tables are joined from: of each source the table, what it has left out, and the photos.
+
+    For training objects also the table and the photos of the held-out ones.
+    """
+    joined = PARTS["objects", wildcards.part].settings
+    files = {
+        "tables": [object_table(name) for name in joined["tables"]],
+        "counts": [
+            f"{SHARED}/objects/{name}/objects.json" for name in joined["tables"]
+        ],
+        "images": [source["images"] for source in joined["sources"]],
+    }
+    if "heldout" not in joined:
+        return files
+    return {
+        **files,
+        "heldout_table": object_table(joined["heldout"]["table"]),
+        "heldout_images": joined["heldout"]["images"],
+    }
+
+
+def joined_sources(wildcards):
+    """Return the sources whose tables are joined, as arguments: JSON, one each."""
+    sources = PARTS["objects", wildcards.part].settings["sources"]
+    return " ".join(shlex.quote(json.dumps(source)) for source in sources)
+
+
+def heldout_flags(wildcards, input):
+    """Return the flags that keep held-out photos out of the training objects."""
+    table, folders = input.get("heldout_table"), input.get("heldout_images", [])
+    images = " ".join(["--heldout-images", *map(shlex.quote, folders)])
+    return f"{flags(**{'heldout-table': table})} {images}" if table else ""
+
+
 def style_weights(wildcards):
     """Return the weights that statistics of style images are computed with: AdaIN's, or none."""
     styles = PARTS["styles", wildcards.part].settings
@@ -92,7 +138,7 @@ def style_gpus(stage):
 def object_inputs(stage):
     """Return a function that gives the object table and the photos that a part is cut from."""
     return lambda wildcards: {
-        "table": f"{SHARED}/objects/{shared(stage, 'objects')(wildcards)}/objects.parquet",
+        "table": object_table(shared(stage, "objects")(wildcards)),
         "images": shared(stage, "images")(wildcards),
     }
 
@@ -541,10 +587,8 @@ def run_changes():
 
 def published_method(run):
     """Return the published method that a run repeats."""
-    settings = RUNS[run]
-    return repeated_method(
-        settings["objects"]["train"]["source"], settings["model"]["architecture"]
-    )
+    source = sharing.origin_of_objects(RUNS[run], "train")
+    return repeated_method(source, RUNS[run]["model"]["architecture"])
 
 
 def report_files(wildcards):
@@ -593,7 +637,11 @@ def origins(wildcards):
     """Return the files that a run's results rest on, small enough to be hashed: lists, weights, checkpoints."""
     run = RUNS[wildcards.run]
     styles = sharing.styles(run)
-    tables = [sharing.objects(run, split) for split in SPLITS]
+    tables = [
+        table
+        for split in SPLITS
+        for table in sharing.source_tables(run, split) or [sharing.objects(run, split)]
+    ]
     trained = [
         f"results/{wildcards.run}/checkpoints/{name}.pt"
         for name in ("untrained", "stage1", "stage2")
@@ -603,7 +651,7 @@ def origins(wildcards):
             table.settings[key]
             for table in tables
             for key in table.settings
-            if key == "annotations"
+            if key in ("annotations", "names")
         ),
         *(styles.settings[key] for key in ("vgg", "decoder") if key in styles.settings),
         *([f"{styles.folder}/statistics.npz"] if styles.title != "none" else []),

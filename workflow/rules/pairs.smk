@@ -1,5 +1,5 @@
 # Makes: object tables, style statistics, shards of pairs with manifests, galleries.
-# Needs: photos with COCO annotations, a folder of style images (and AdaIN's weights where it restyles).
+# Needs: photos, annotated or not, a folder of style images (and AdaIN's weights where it restyles).
 
 
 rule pairs:
@@ -92,6 +92,87 @@ rule segment_table:
         "python workflow/scripts/segment_table.py"
         " --images {input.images:q}"
         " --settings {params.settings:q}"
+        " --table {output.table:q}"
+        " --problems {output.problems:q}"
+        " > {log:q} 2>&1"
+
+
+rule yolo_table:
+    """Outlines in YOLO's label files become a table of objects, as annotations do."""
+    input:
+        unpack(class_names),
+        images=shared("objects", "images"),
+        labels=shared("objects", "labels"),
+    output:
+        table=f"{SHARED}/objects/{{part}}/objects.parquet",
+        problems=report(
+            f"{SHARED}/objects/{{part}}/objects.json",
+            caption="../report/objects.rst",
+            category="Pairs",
+            subcategory="Objects",
+            labels={"objects": "{part}"},
+        ),
+    log:
+        f"{SHARED_LOGS}/yolo_table-{{part}}.log",
+    benchmark:
+        f"{SHARED}/objects/{{part}}/benchmarks/yolo_table.tsv"
+    wildcard_constraints:
+        part="yolo-[^/]+",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=memory(4000),
+        runtime=60,
+    params:
+        names=lambda wildcards, input: flags(names=input.get("names")),
+        settings=shared_json("objects", "settings"),
+        version=versions.OBJECT_TABLE,
+    shell:
+        "python workflow/scripts/yolo_table.py"
+        " --images {input.images:q}"
+        " --labels {input.labels:q}"
+        " {params.names}"
+        " --settings {params.settings:q}"
+        " --table {output.table:q}"
+        " --problems {output.problems:q}"
+        " > {log:q} 2>&1"
+
+
+rule join_objects:
+    """The tables of several sources become one, with photos, annotations and categories numbered anew; photos that are
+    there twice, or held out, are left out and named."""
+    input:
+        unpack(joined_inputs),
+    output:
+        table=f"{SHARED}/objects/{{part}}/objects.parquet",
+        problems=report(
+            f"{SHARED}/objects/{{part}}/objects.json",
+            caption="../report/objects.rst",
+            category="Pairs",
+            subcategory="Objects",
+            labels={"objects": "{part}"},
+        ),
+    log:
+        f"{SHARED_LOGS}/join_objects-{{part}}.log",
+    benchmark:
+        f"{SHARED}/objects/{{part}}/benchmarks/join_objects.tsv"
+    wildcard_constraints:
+        part="joined-[^/]+",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=memory(4000),
+        runtime=120,
+    params:
+        sources=joined_sources,
+        heldout=heldout_flags,
+        version=versions.JOINED_OBJECTS,
+    shell:
+        "python workflow/scripts/join_objects.py"
+        " --sources {params.sources}"
+        " --tables {input.tables:q}"
+        " --counts {input.counts:q}"
+        " {params.heldout}"
         " --table {output.table:q}"
         " --problems {output.problems:q}"
         " > {log:q} 2>&1"

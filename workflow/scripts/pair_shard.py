@@ -24,7 +24,7 @@ def main() -> None:
     """Parse the arguments and render."""
     parser = argument_parser(__doc__)
     parser.add_argument("--table", required=True, help="object table")
-    parser.add_argument("--images", required=True, help="folder of the photos")
+    parser.add_argument("--images", nargs="+", required=True, help="folder of the photos, or the folder of each source")
     parser.add_argument("--kind", required=True, choices=KINDS, help="one or two objects in each pair")
     parser.add_argument("--shard", type=whole_number(0), required=True, help="number of the shard, from 0")
     parser.add_argument("--pairs", type=whole_number(1), required=True, help="pairs in the whole set")
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--manifest", required=True, help="its manifest (Parquet)")
     args = parser.parse_args()
     write_shard(
-        Photos(ObjectTable.read(args.table), args.images),
+        Photos(ObjectTable.read(args.table), *args.images),
         args.settings,
         *open_style(args.style, args.statistics, args.vgg, args.decoder, args.device, args.precision),
         (args.seed, args.kind),

@@ -21,7 +21,9 @@ def main() -> None:
     """Parse the arguments and plant."""
     parser = argument_parser(__doc__)
     parser.add_argument("--table", required=True, help="object table of held-out photos")
-    parser.add_argument("--images", required=True, help="folder of these photos")
+    parser.add_argument(
+        "--images", nargs="+", required=True, help="folder of these photos, or the folder of each source"
+    )
     parser.add_argument("--paintings", required=True, help="folder of the pictures that objects are planted in")
     parser.add_argument("--settings", type=settings(PlantedSettings), required=True, help="as JSON")
     parser.add_argument("--seed", type=int, required=True, help="of every random choice")
@@ -29,7 +31,7 @@ def main() -> None:
     parser.add_argument("--folder", required=True, help="folder to write: images/ and labels.json")
     args = parser.parse_args()
     plant_details(
-        Photos(ObjectTable.read(args.table), args.images),
+        Photos(ObjectTable.read(args.table), *args.images),
         args.paintings,
         *open_style(args.style, args.statistics, args.vgg, args.decoder, args.device, args.precision),
         args.folder,
