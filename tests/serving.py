@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from flask import Flask
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 
 from segswap.drawing import write_picture
 from segswap.matching.cosine import CosineMatcher
+from segswap.models.backbones.backbone import Backbone
 from segswap.models.segswap import SegSwap
 from segswap.search.index import open_index
 from segswap.search.search import SearchSettings
@@ -22,10 +24,11 @@ DETAIL = (16, 16, 80, 80)
 """Box x1, y1, x2, y2 in ``a.png`` of what it shares with ``b.png``."""
 
 
-class Patches(torch.nn.Module):
+class Patches(Backbone):
     """A backbone whose features are a cell's own colours and nothing around it."""
 
     channels = 48
+    distinction = normalisation = ""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,7 +65,9 @@ def draw_folder(folder: Path) -> Path:
     rng = np.random.default_rng(1)
 
     def noise(width: int = 96) -> np.ndarray:
-        return np.kron(rng.integers(0, 255, (12, width // 8, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+        return cv2.resize(
+            rng.integers(0, 255, (6, width // 16, 3), np.uint8), (width, 96), interpolation=cv2.INTER_CUBIC
+        )
 
     a, b = noise(), noise()
     x1, y1, x2, y2 = DETAIL
@@ -79,5 +84,5 @@ def make_app(folder: Path, store: Path, model: SegSwap | None = None, **changes:
     """Return the application for a folder; ``changes`` go to ``create_app``."""
     model = model or equal_finder()
     settings = SearchSettings(shortlist=0, false_positives=0.3)
-    options = {"index": open_index(folder, model, SIDES[0], store), "sides": SIDES, "settings": settings} | changes
+    options = {"index": open_index(folder, model, store), "sides": SIDES, "settings": settings} | changes
     return create_app(model, **options)

@@ -67,7 +67,7 @@ def test_a_detail_gives_page_table_and_json(run, folder, tmp_path, capsys):
     assert run("--query", folder / NASTY, "--box", BOX, "--folder", folder, "--false-positives", 0.2) == 0
     said = capsys.readouterr().out
     assert "index of" in said and "8 pictures" in said and "broken.jpg: " in said
-    assert "1 picture above the threshold: " in said and str(tmp_path / "out/index.html") in said
+    assert "1 place above the threshold: " in said and str(tmp_path / "out/index.html") in said
     found = rows(tmp_path / "out/results.csv")
     assert tuple(found[0]) == COLUMNS and len(found) == 7
     assert {row["query"] for row in found} == {NASTY} and NASTY not in {row["image"] for row in found}
@@ -110,7 +110,7 @@ def test_every_picture_of_a_folder_is_a_query(run, folder, tmp_path, capsys, mon
     arguments = ("--queries", queries, "--database", folder, "--shortlist", 6, "--false-positives", 0.2)
     assert run(*arguments) == 0
     said = capsys.readouterr().out
-    assert "query left out: " in said and "q0.jpg" in said and "of 3 queries have a picture above" in said
+    assert "query left out: " in said and "q0.jpg" in said and "of 3 queries have a place above" in said
     found = rows(tmp_path / "out/results.csv")
     assert [row["query"] for row in found] == 6 * ["q1.jpg"] + 6 * ["q2.jpg"] + 6 * ["q3.jpg"]
     told = json.loads((tmp_path / "out/results.json").read_text())
@@ -145,11 +145,16 @@ def test_a_found_box_can_be_searched_for_in_turn(run, folder, tmp_path):
     assert run("--query", folder / best["image"], "--box", best["box"], "--folder", folder) == 0
 
 
-def test_the_side_is_that_of_the_model_s_training_or_the_one_asked_for(run, folder, tmp_path):
-    for arguments, side in (((), SIDE), (("--side", 64, "--store", tmp_path / "store"), 64)):
-        assert run("--query", folder / "0.jpg", "--folder", folder, *arguments) == 0
-        assert json.loads((tmp_path / "out/results.json").read_text())["about"]["side"] == f"{side} pixels"
-    assert json.loads((tmp_path / "store/index.json").read_text())["side"] == 64
+def test_turns_and_how_much_is_matched_are_chosen_and_said(run, folder, tmp_path):
+    asked = ("--query", folder / NASTY, "--box", BOX, "--folder", folder)
+    assert run(*asked, "--matched", 2, "--side", 96, "--rotations", "--flips") == 0
+    told = json.loads((tmp_path / "out/results.json").read_text())
+    assert told["about"]["matched"] == "the 2 best places, the query as large as 96 x 96 pixels"
+    assert told["about"]["tried"].startswith("as given, rotated by 90 degrees")
+    assert sum(row["agreement"] != "" for row in rows(tmp_path / "out/results.csv")) == 2
+    assert run(*asked, "--matched", 0) == 0
+    assert {row["agreement"] for row in rows(tmp_path / "out/results.csv")} == {""}
+    assert "found by likeness alone" in parse(tmp_path / "out/index.html").whole_text
 
 
 @pytest.mark.parametrize(
@@ -161,7 +166,9 @@ def test_the_side_is_that_of_the_model_s_training_or_the_one_asked_for(run, fold
         (["--side", 100], "--side 100: expected a positive multiple of 16"),
         (["--side", 0], "--side 0: expected a positive multiple of 16"),
         (["--top", 0], "--top 0: expected 1 or more"),
+        (["--box", "5,5,15,9"], "box 5,5,15,9 is 10 pixels long"),
         (["--shortlist", -1], "--shortlist -1: expected 0 (all) or more"),
+        (["--matched", -1], "--matched -1: expected 0 (none) or more"),
         (["--false-positives", 1], "--false-positives 1: expected a share above 0 and below 1"),
         (["--folder", "/nowhere"], "--folder /nowhere: no such folder"),
         (["--negatives", "/nowhere"], "--negatives /nowhere: no such folder"),

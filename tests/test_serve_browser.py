@@ -173,7 +173,7 @@ def test_a_detail_in_a_box_is_found_and_leads_to_its_match(visit):
     page.get_by_role("button", name="Search 5 pictures").click()
     cards = page.locator("#search .card")
     cards.first.wait_for()
-    assert page.locator("#search .verdict").first.inner_text() == "Found in 1 picture" and cards.count() == 4
+    assert page.locator("#search .verdict").first.inner_text() == "Found at 1 place" and cards.count() == 4
     assert "b.png" in cards.first.inner_text() and cards.locator(".above").count() == 1
     assert cards.first.locator(".contour").count() == cards.first.locator(".box").count() == 1
     cards.first.click()
@@ -237,7 +237,7 @@ def test_everything_can_be_done_with_the_keyboard_alone(visit):
     reach("#search .main")
     page.keyboard.press("Enter")
     page.locator("#search .card").first.wait_for()
-    assert page.locator("#search .verdict").first.inner_text() == "Found in 1 picture"
+    assert page.locator("#search .verdict").first.inner_text() == "Found at 1 place"
     reach(".card")
     page.keyboard.press("Enter")
     assert page.locator("#search .detail .verdict").inner_text() == "b.png"

@@ -1,46 +1,48 @@
 """Search a folder of pictures for a detail, or for a whole picture.
 
-Pictures with alike parts are matched with the query; each score is compared with those of pictures that do not hold
-it. In the output folder: ``index.html`` (the best ones, where in them the query lies, and which are above the
-threshold), ``results.csv`` (all that were matched) and ``results.json``. With --queries every picture of a folder is a
-query. Features of the folder are kept, and read again by the next search; only new or changed pictures are computed.
+The query is the picture, or the part of it in the --box. The search looks for it at its own size, anywhere in the
+pictures; the matcher looks at the best places; each score is compared with those of pictures without the query. In the
+output folder: ``index.html`` (the best places, where in them the query lies, and which are above the threshold),
+``results.csv`` (all that are listed) and ``results.json``. With --queries every picture of a folder is a query. The
+index of the folder is kept, and read again by the next search; only new or changed pictures are computed.
 
-Pictures without the query are those of --negatives; else a sample of the folder itself, of which the few that do hold
-it make the threshold stricter, never looser. At a rate of 0.01 it takes at least 99 of them.
+Pictures without the query are those of --negatives, or a sample of the folder itself. A sample that holds the query
+makes the threshold stricter, never looser. A rate of 0.01 takes at least 99 pictures.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
 from segswap.commands.arguments import (
     add_checkpoint_argument,
     add_search_arguments,
-    add_side_argument,
-    check_side,
+    search_settings,
 )
 from segswap.device import add_device_argument, pick_device
 from segswap.errors import InputError
 from segswap.files import make_folder
 from segswap.images import UnreadableImage, list_images
-from segswap.matching.match import training_side
 from segswap.models.checkpoint import load_checkpoint
 from segswap.progress import progress
 from segswap.report.search_page import write_search
 from segswap.search.index import open_index
 from segswap.search.query import Query, parse_box, read_query
-from segswap.search.search import SearchSettings, search_all
+from segswap.search.search import search_all
 
 EXAMPLES = """\
 # Where else is what lies in this box?
-segswap search --query picture.jpg --box 120,80,340,310 --folder pictures -o out --checkpoint model.pt
+segswap search --query picture.jpg --box 120,80,340,310 --folder pictures -o out
+# Which of these pictures is this a detail of, perhaps turned or mirrored?
+segswap search --query detail.jpg --folder pictures -o out --rotations --flips
 # Which pictures of a database show the places of the queries?
-segswap search --queries queries --database database -o out --checkpoint model.pt --shortlist 50
-# A detail of the paintings of the demo world:
+segswap search --queries queries --database database -o out --shortlist 20
+# A detail of the paintings of the demo world, with the model that was trained on the demo world:
 segswap search --query "resources/demo/brueghel/images/A Woodland Road (Antwerp, no. 3.1).jpg" --box 14,25,96,74 \\
-    --folder resources/demo/brueghel/images -o out --checkpoint results/demo/checkpoints/stage2.pt --side 240 \\
+    --folder resources/demo/brueghel/images -o out --checkpoint results/demo/checkpoints/stage2.pt \\
     --false-positives 0.05
 """
 
@@ -57,7 +59,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folder", "--database", required=True, type=Path, help="pictures to search")
     parser.add_argument("-o", "--output", required=True, type=Path, help="folder to write")
     add_checkpoint_argument(parser)
-    add_side_argument(parser)
     add_search_arguments(parser)
     parser.add_argument(
         "--negative-count", type=int, default=200, help="pictures without the query that scores are compared with"
@@ -72,7 +73,6 @@ def _check(args: argparse.Namespace) -> None:
     """Raise ``InputError`` for a value that cannot be meant."""
     if args.box is not None and args.query is None:
         raise InputError("--box: belongs to one --query; pictures of --queries are searched whole")
-    check_side(args.side)
     if args.top is not None and args.top < 1:
         raise InputError(f"--top {args.top}: expected 1 or more")
     for flag, folder in (("--folder", args.folder), ("--negatives", args.negatives), ("--queries", args.queries)):
@@ -80,11 +80,11 @@ def _check(args: argparse.Namespace) -> None:
             raise InputError(f"{flag} {folder}: no such folder; expected a folder of pictures")
 
 
-def _queries(folder: Path, paths: list[Path], side: int) -> Iterator[Query]:
+def _queries(folder: Path, paths: list[Path]) -> Iterator[Query]:
     """Yield the pictures of a folder as queries; those that do not open are named and left out."""
     for path in paths:
         try:
-            yield read_query(path, None, side, path.relative_to(folder).as_posix())
+            yield read_query(path, None, path.relative_to(folder).as_posix())
         except UnreadableImage as error:
             print(f"query left out: {error}", flush=True)
 
@@ -92,30 +92,28 @@ def _queries(folder: Path, paths: list[Path], side: int) -> Iterator[Query]:
 def execute(args: argparse.Namespace) -> None:
     """Search, write what was found, and say it in a line."""
     _check(args)
-    settings = SearchSettings(
-        args.shortlist, args.negative_count, args.false_positives, args.keep_self, args.seed
+    settings = dataclasses.replace(
+        search_settings(args), negatives=args.negative_count, keep_self=args.keep_self, seed=args.seed
     ).checked()
-    device = pick_device(args.device)
-    model, about = load_checkpoint(args.checkpoint, device)
-    side = args.side or training_side(about)
+    model, _ = load_checkpoint(args.checkpoint, pick_device(args.device))
     several = args.query is None
     if several:
         paths = list_images(args.queries, args.subfolders)
-        queries = _queries(args.queries, paths, side)
+        queries = _queries(args.queries, paths)
     else:
-        queries = iter([read_query(args.query, None if args.box is None else parse_box(args.box), side)])
+        queries = iter([read_query(args.query, None if args.box is None else parse_box(args.box))])
     make_folder(args.output, "--output")
-    index = open_index(args.folder, model, side, args.store, args.subfolders)
+    index = open_index(args.folder, model, args.store, args.subfolders)
     negatives = None
     if args.negatives is not None:
-        negatives = open_index(args.negatives, model, side, subfolders=args.subfolders)
+        negatives = open_index(args.negatives, model, subfolders=args.subfolders, projection=index.projection)
     facts = {
         "folder": f"{args.folder} ({len(index)} pictures)",
         "model": str(args.checkpoint),
-        "side": f"{side} pixels",
-        "matched": "all pictures"
-        if not 0 < settings.shortlist < len(index)
-        else f"the {settings.shortlist} most alike pictures",
+        "tried": ", ".join(str(turn) for turn in settings.turns),
+        "matched": f"the {settings.matched} best places, the query as large as {settings.side} x {settings.side} pixels"
+        if settings.matched
+        else "nothing: places are ordered by their likeness alone",
         "compared with": f"pictures of {args.negatives}"
         if negatives
         else "a sample of the folder itself: those that hold the query make the threshold stricter",

@@ -16,8 +16,7 @@ import sys
 from segswap.commands.arguments import (
     add_checkpoint_argument,
     add_search_arguments,
-    add_side_argument,
-    check_side,
+    search_settings,
 )
 from segswap.device import add_device_argument, pick_device
 from segswap.errors import InputError
@@ -46,7 +45,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("--folder", help="of pictures to search")
     add_checkpoint_argument(parser)
-    add_side_argument(parser)
     add_search_arguments(parser)
     parser.add_argument("--port", type=int, default=8000, help="0: any that is free; default: %(default)s")
     parser.add_argument(
@@ -58,7 +56,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _check(args: argparse.Namespace) -> None:
     """Raise ``InputError`` for a value that cannot be meant."""
-    check_side(args.side)
     if not 0 < args.max_upload <= 1000:
         raise InputError(f"--max-upload {args.max_upload:g}: expected MB, above 0 and up to 1000")
 
@@ -73,7 +70,7 @@ def _say_hidden(index: Index) -> None:
 def execute(args: argparse.Namespace) -> None:
     """Serve the page until Ctrl-C."""
     _check(args)
-    settings = SearchSettings(shortlist=args.shortlist, false_positives=args.false_positives).checked()
+    settings = search_settings(args)
     # The port first: that another program has it should not be found out when a large folder has been read.
     with contextlib.closing(listen(args.host, args.port)) as listening:
         try:
@@ -88,15 +85,16 @@ def _serve(args: argparse.Namespace, settings: SearchSettings, listening: socket
     if not local:
         print(_NO_PASSWORD.format(host=args.host, port=listening.getsockname()[1]), file=sys.stderr, flush=True)
     model, about = load_checkpoint(args.checkpoint, pick_device(args.device))
-    sides = default_sides(about if args.side is None else {"image_size": args.side})
-    index = open_index(args.folder, model, sides[0], args.store, args.subfolders) if args.folder else None
-    negatives = open_index(args.negatives, model, sides[0], subfolders=args.subfolders) if args.negatives else None
+    index = open_index(args.folder, model, args.store, args.subfolders) if args.folder else None
+    negatives = None
+    if index and args.negatives:
+        negatives = open_index(args.negatives, model, subfolders=args.subfolders, projection=index.projection)
     if index:
         _say_hidden(index)
     app = create_app(
         model,
         index,
-        sides=sides,
+        sides=default_sides(about),
         settings=settings,
         negatives=negatives,
         max_upload=args.max_upload,

@@ -18,12 +18,16 @@ import numpy as np
 from segswap.drawing import coloured_lines
 from segswap.files import whole_file, write_json, write_text
 from segswap.images import UnreadableImage
+from segswap.matching.match import AS_GIVEN
 from segswap.report.document import html_document
 from segswap.report.svg import EmbeddedPictures, lines, mask_tint, svg, used
 from segswap.search.index import Index
 from segswap.search.search import Hit, Result
 
-COLUMNS = ("query", "rank", "image", "score", "p_value", "above_threshold", "box", "similarity")
+COLUMNS = (
+    "query", "rank", "image", "score", "p_value", "above_threshold", "box", "similarity", "agreement", "rotation",
+    "mirrored",
+)  # fmt: skip
 """Of ``results.csv``; a box is x1,y1,x2,y2 in pixels of the image, as ``segswap search --box`` takes it."""
 
 SHOWN_QUERIES = 50
@@ -62,8 +66,8 @@ class Summary:
     Attributes:
         queries: their number.
         remarks: why there is no threshold, for those that have none.
-        above: pictures above the threshold, of all queries.
-        recognised: queries with a picture above the threshold.
+        above: places above the threshold, of all queries.
+        recognised: queries with a place above the threshold.
     """
 
     queries: int
@@ -76,8 +80,8 @@ class Summary:
         if self.remarks:
             return self.remarks[0]
         if self.queries == 1:
-            return f"{self.above or 'no'} picture{'s' * (self.above != 1)} above the threshold"
-        return f"{self.recognised} of {self.queries} queries have a picture above the threshold"
+            return f"{self.above or 'no'} place{'s' * (self.above != 1)} above the threshold"
+        return f"{self.recognised} of {self.queries} queries have a place above the threshold"
 
 
 def write_search(
@@ -89,7 +93,7 @@ def write_search(
         results: one for each query; each is let go when it is written.
         index: that was searched.
         output: folder, made where it is absent.
-        top: hits of a query on the page and in the JSON; the table has all that were matched.
+        top: hits of a query on the page and in the JSON; the table has all that are listed.
         facts: how the search was made, by title.
     """
     output, page = Path(output), _Page(index)
@@ -116,7 +120,20 @@ def write_search(
 def _row(query: str, rank: int, hit: Hit) -> list[Any]:
     p_value, above = ("" if value is None else value for value in (hit.p_value, hit.above))
     box = ",".join(f"{value:.1f}" for value in hit.box)
-    return [query, rank, hit.image, hit.score, p_value, str(above).lower(), box, f"{hit.similarity:.6f}"]
+    agreement = "" if hit.agreement is None else f"{hit.agreement:.6f}"
+    return [
+        query,
+        rank,
+        hit.image,
+        hit.score,
+        p_value,
+        str(above).lower(),
+        box,
+        f"{hit.similarity:.6f}",
+        agreement,
+        hit.turn.rotation,
+        str(hit.turn.mirrored).lower(),
+    ]
 
 
 def _as_values(result: Result, top: int) -> dict[str, Any]:
@@ -129,6 +146,9 @@ def _as_values(result: Result, top: int) -> dict[str, Any]:
             "above_threshold": hit.above,
             "box": [round(value, 1) for value in hit.box],
             "similarity": hit.similarity,
+            "agreement": hit.agreement,
+            "rotation": hit.turn.rotation,
+            "mirrored": hit.turn.mirrored,
             "is_query": hit.is_query,
         }
         for rank, hit in enumerate(result.hits[:top], 1)
@@ -136,7 +156,9 @@ def _as_values(result: Result, top: int) -> dict[str, Any]:
     return {
         "query": result.query.name,
         "box": result.query.box,
-        "matched": len(result.hits),
+        "searched": result.searched,
+        "listed": len(result.hits),
+        "matched": result.matched,
         "negatives": result.negatives,
         "threshold": result.threshold,
         "remark": result.remark,
@@ -184,18 +206,17 @@ def _section(page: _Page, number: int, result: Result, top: int) -> str:
     body = used(whole)
     if query.box is not None:
         body += _rectangle(query.box, full, shown)
-        x1, y1, x2, y2 = (round(value) for value in query.region)
-        detail_size = page.pictures.add(detail, query.image[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)])
+        detail_size = page.pictures.add(detail, query.detail)
     else:
         detail, detail_size = whole, shown
     what = query.name if query.box is None else f"{query.name}, box {','.join(f'{v:g}' for v in query.box)}"
     hits = result.hits[:top]
-    strongest = max((float(hit.mask.max()) for hit in hits), default=1.0)
+    strongest = max((float(hit.mask.max()) for hit in hits if hit.mask is not None), default=1.0)
     cards = [
-        _card(page, f"hit-{number}-{rank}", rank, hit, hit.mask / max(strongest, 1e-6), (detail, detail_size))
+        _card(page, f"hit-{number}-{rank}", rank, hit, max(strongest, 1e-6), (detail, detail_size))
         for rank, hit in enumerate(hits, 1)
     ]
-    none = '<p class="note">No other picture was matched.</p>' if not cards else ""
+    none = '<p class="note">There is no other picture.</p>' if not cards else ""
     return (
         f'<section><h2>{escape(query.name)}</h2><div class="query"><figure>{svg(*shown, what, body)}<figcaption>'
         f"{escape(what)}</figcaption></figure><div>{_verdict(result)}</div></div>"
@@ -206,8 +227,10 @@ def _section(page: _Page, number: int, result: Result, top: int) -> str:
 def _verdict(result: Result) -> str:
     """Return what the scores of a query say, in words."""
     count = sum(bool(hit.above) for hit in result.hits)
-    matched = len(result.hits)
-    words = [f"{matched} picture{'s were' if matched != 1 else ' was'} matched."]
+    words = [
+        f"{result.searched} picture{'s were' if result.searched != 1 else ' was'} searched; the matcher looked at "
+        f"{result.matched or 'no'} place{'s' * (result.matched != 1)}."
+    ]
     if result.remark:
         words.append(f"{result.remark[:1].upper()}{result.remark[1:]}.")
     else:
@@ -220,15 +243,18 @@ def _verdict(result: Result) -> str:
 
 
 def _card(
-    page: _Page, identity: str, rank: int, hit: Hit, tint: np.ndarray, detail: tuple[str, tuple[int, int]]
+    page: _Page, identity: str, rank: int, hit: Hit, strongest: float, detail: tuple[str, tuple[int, int]]
 ) -> str:
     picture, shown = page.hit(hit.number)
     box = _rectangle(hit.box, page.full_size(hit.number), shown) if hit.box[2] > hit.box[0] else ""
-    view = svg(*shown, f"{rank}: {hit.image}", used(picture) + mask_tint(tint, *shown) + box)
+    tint = "" if hit.mask is None else mask_tint(hit.mask / strongest, *shown)
+    view = svg(*shown, f"{rank}: {hit.image}", used(picture) + tint + box)
     p_value = "" if hit.p_value is None else f", p-value {hit.p_value:.3g}"
     above = ' class="above"' if hit.above else ""
     marks = ['<span class="above-mark">above the threshold</span>'] if hit.above else []
     marks += ["the query's own picture"] if hit.is_query else []
+    marks += [f"the query {hit.turn}"] if hit.turn != AS_GIVEN else []
+    marks += ["found by likeness alone"] if hit.mask is None else []
     return (
         f'<li{above}><figure>{view}<figcaption><span class="name">{rank}. '
         f"{escape(hit.image)}</span><br>score {hit.score:.4g}{p_value}{''.join(f'<br>{mark}' for mark in marks)}"
@@ -261,9 +287,9 @@ def _document(page: _Page, sections: list[str], told: list[dict[str, Any]], fact
         more = f"<p>The first {len(sections)} of {len(told)} queries are shown; results.csv has all.</p>"
     body = [
         f"<header><h1>{escape(title)}</h1>",
-        "<p>Best first. The tint is where the query was recognised, relative to where that is strongest; the box is "
-        "where it lies. A p-value is the share of pictures without the query that score as high: the smaller, the "
-        "surer.</p>",
+        "<p>Best first. The box is where the query lies. The tint is where the matcher recognised the query, relative "
+        "to where that is strongest. A p-value is the share of pictures without the query that score as high: the "
+        "smaller, the surer.</p>",
         f"<dl>{listed}</dl>{more}</header>",
         page.pictures.definitions(),
         *sections,

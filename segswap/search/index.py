@@ -1,11 +1,14 @@
-"""The index of a folder of pictures: features and descriptors of windows, made once and kept.
+"""The index of a folder of pictures: the cells of every picture at several sizes, made once and kept.
 
-It lies in a folder of its own, the store: ``index.json`` names the pictures with the size and time of their files, and
-the two arrays, whose names carry a key of what they hold. ``index.json`` is written last, so that a reader never sees
-a half; arrays that it no longer names are deleted after.
+The index lies in a folder of its own, the store. ``index.json`` names the pictures with the size and time of their
+files. Two files hold one byte a number: ``cells`` the cells of all pictures at all their sizes, ``coarse`` the same at
+half the resolution, for the first look at a large collection. ``projection`` says how features become these numbers.
+All names carry a key of what the files hold. ``index.json`` is written last, so a reader never sees a half; files that
+``index.json`` no longer names are deleted after.
 
-When pictures are added, changed or removed, those that stayed as they are (name, bytes, time) are copied from the
-arrays before; only the others are read and go through the backbone.
+When pictures are added, changed or removed, the index copies what it knows of those that stayed as they are (name,
+bytes, time). Only the others are read and go through the backbone. The projection stays: a fit on one picture serves
+others nearly as well (docs/search.md).
 """
 
 from __future__ import annotations
@@ -13,54 +16,81 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from segswap.errors import InputError
-from segswap.files import NOT_ARRAYS, claim, content_key, make_folder, read_json, sha256, whole_file, write_json
-from segswap.images import UnreadableImage, list_images, read_image
-from segswap.matching.features import FeatureStore, backbone_key, extract_features
+from segswap.files import NOT_ARRAYS, claim, content_key, make_folder, read_json, sha256, write_json
+from segswap.images import UnreadableImage, list_images, read_image, resize
+from segswap.matching.features import backbone_key
 from segswap.models.segswap import SegSwap
 from segswap.progress import progress
-from segswap.search.prefilter import WINDOWS, window_descriptors
+from segswap.randomness import generator
+from segswap.search.cells import (
+    Grid,
+    as_bytes,
+    as_vectors,
+    count,
+    halved,
+    halved_grid,
+    picture_cells,
+    window_features,
+)
+from segswap.search.growing import Growing
+from segswap.search.projection import Projection
+from segswap.search.windows import SIDES, fitted_size
 
-FORMAT = "segswap-index-1"
+FORMAT = "segswap-index-2"
 
-_IMAGES_AT_ONCE = 32
+FIT_PICTURES = 64
+"""Pictures, spread over a collection, that the projection is fitted to."""
+
+_FIT_SIDE = SIDES[3]
+"""The size at which the fit looks at them: some 600 cells each."""
 
 Stamps = dict[str, tuple[int, int]]
 """Bytes and modification time (ns) of files by name; -1 where a file cannot be looked at."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Index:
     """Pictures of one folder that can be searched; a picture's number is its place here.
 
     Attributes:
         folder: that holds them.
-        side: in pixels that they are squashed to.
         names: of the readable pictures, in order.
         sizes: their (width, height) in pixels, int (n, 2).
         file_bytes: size of their files, int (n,).
         left_out: why other pictures of the folder are not among them, by name.
-        features: in the same order.
-        descriptors: of their windows, float16 (n, W, C), memory-mapped.
+        projection: of features to cells.
+        grids: rows and columns of cells of each picture at its sizes, smallest first.
+        cells: of all pictures, one after the other, int8 (N, K), memory-mapped.
+        coarse: the same at half the resolution, int8 (M, K).
     """
 
     folder: Path
-    side: int
     names: tuple[str, ...]
     sizes: np.ndarray
     file_bytes: np.ndarray
     left_out: dict[str, str]
-    features: FeatureStore
-    descriptors: np.ndarray
+    projection: Projection
+    grids: tuple[tuple[Grid, ...], ...]
+    cells: np.ndarray
+    coarse: np.ndarray
+    _starts: np.ndarray
+    _coarse_starts: np.ndarray
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def bytes(self) -> int:
+        """What the cells of all pictures take on the disk, and in memory once a search has read them."""
+        return self.cells.nbytes + self.coarse.nbytes
 
     def read(self, number: int) -> np.ndarray:
         """Return a picture, RGB uint8 (H, W, 3).
@@ -69,6 +99,26 @@ class Index:
             UnreadableImage: when its file has gone since.
         """
         return read_image(self.folder / self.names[number])
+
+    def size(self, number: int) -> tuple[int, int]:
+        """Return the (width, height) of a picture in pixels."""
+        return tuple(self.sizes[number].tolist())
+
+    def levels(self, number: int) -> list[torch.Tensor]:
+        """Return the cells of a picture at its sizes, each float32 (h, w, K)."""
+        return [as_vectors(level) for level in self.stored(number)[0]]
+
+    def coarse_levels(self, number: int) -> list[torch.Tensor]:
+        """Return the same at half the resolution."""
+        return [as_vectors(level) for level in self.stored(number)[1]]
+
+    def stored(self, number: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Return the cells of a picture as they lie on the disk, int8 (h, w, K) each, and the coarse ones."""
+        grids = self.grids[number]
+        return (
+            _parts(self.cells, self._starts[number], grids),
+            _parts(self.coarse, self._coarse_starts[number], [halved_grid(grid) for grid in grids]),
+        )
 
     def copies(self, file: tuple[int, str] | None) -> list[int]:
         """Return the numbers of the pictures whose files have this size and SHA-256."""
@@ -83,54 +133,71 @@ class Index:
         return found
 
 
-def default_store(folder: Path, backbone: str, side: int) -> Path:
+def _parts(cells: np.ndarray, start: int, grids: Sequence[Grid]) -> list[np.ndarray]:
+    """Return the grids of cells, int8 (h, w, K), that lie one after the other from ``start`` on."""
+    ends = start + np.cumsum([rows * columns for rows, columns in grids])
+    return [
+        cells[end - rows * columns : end].reshape(rows, columns, -1)
+        for end, (rows, columns) in zip(ends, grids, strict=True)
+    ]
+
+
+def default_store(folder: Path, backbone: str, projection: str) -> Path:
     """Return where the index of a folder is kept unless another place is asked for: in the user's cache.
 
     Args:
         folder: of the pictures.
-        backbone: key of the weights. side: in pixels. Each of them gives another place.
+        backbone: key of the weights.
+        projection: key of one that is given; empty for the folder's own. Each of them gives another place.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     path = folder.resolve()
-    return cache / "segswap" / f"{path.name[:60]}-{content_key([str(path), backbone, side])}"
+    return cache / "segswap" / f"{path.name[:60]}-{content_key([FORMAT, str(path), backbone, projection])}"
 
 
 def open_index(
     folder: str | os.PathLike,
     model: SegSwap,
-    side: int,
     store: str | os.PathLike | None = None,
     subfolders: bool = False,
+    projection: Projection | None = None,
 ) -> Index:
     """Open the index of a folder; make it, or what has changed of it, first.
 
     Args:
         folder: of pictures.
         model: whose backbone gives the features, on the device that is to be used.
-        side: in pixels that pictures are squashed to, a multiple of 16.
         store: folder of the index; None: ``default_store``.
         subfolders: whether pictures in subfolders count; their names are paths below the folder.
+        projection: that of another index, with which this one is to be compared; None: one fitted to the folder.
 
     Raises:
         InputError: when the folder is missing, holds no picture or none that opens; when the store belongs to another
-            folder, backbone or side; when the disk has too little room; when another process is making this index.
+            folder, backbone or projection; when the disk has too little room; when another process is making this
+            index.
     """
     folder, backbone = Path(folder), backbone_key(model.backbone)
-    store = default_store(folder, backbone, side) if store is None else Path(store)
-    about = {"format": FORMAT, "folder": str(folder.resolve()), "backbone": backbone, "side": side, "windows": WINDOWS}
+    given = projection.key if projection else ""
+    store = default_store(folder, backbone, given) if store is None else Path(store)
+    about = {
+        "format": FORMAT,
+        "folder": str(folder.resolve()),
+        "backbone": backbone,
+        "given_projection": given,
+        "sides": list(SIDES),
+    }
     make_folder(store, "--store")
-    found = _open(store, folder, model, about)
+    found = _open(store, folder, about)
     if found is None or _changed(found, _stamps(folder, subfolders)):
-        # Another process may have finished since it was looked at.
+        # Another process may have finished since the first look.
         with contextlib.closing(claim(store / "index.lock", f"the index in {store}")):
-            found, stamps = _open(store, folder, model, about), _stamps(folder, subfolders)
+            found, stamps = _open(store, folder, about), _stamps(folder, subfolders)
             if found is None or _changed(found, stamps):
-                _build(store, folder, model, about, stamps, found)
-                found = _open(store, folder, model, about)
+                _build(store, folder, model, about, stamps, found, projection)
+                found = _open(store, folder, about)
                 assert found is not None
     index = found.index
-    size = sum(path.stat().st_size for path in found.files)
-    print(f"index of {folder}: {len(index)} pictures, {size / 1e6:.1f} MB in {store}", flush=True)
+    print(f"index of {folder}: {len(index)} pictures, {index.bytes / 1e6:.1f} MB in {store}", flush=True)
     if index.left_out:
         print(f"{len(index.left_out)} left out:", flush=True)
         for name, why in index.left_out.items():
@@ -140,11 +207,10 @@ def open_index(
 
 @dataclasses.dataclass(frozen=True)
 class _Kept:
-    """An index as it lies in a store, with the stamps it was made from and its files."""
+    """An index as it lies in a store, with the stamps it was made from."""
 
     index: Index
     stamps: Stamps
-    files: tuple[Path, Path]
 
 
 def _stamps(folder: Path, subfolders: bool) -> Stamps:
@@ -172,7 +238,7 @@ def _opens(path: Path) -> bool:
     return True
 
 
-def _open(store: Path, folder: Path, model: SegSwap, about: dict[str, Any]) -> _Kept | None:
+def _open(store: Path, folder: Path, about: dict[str, Any]) -> _Kept | None:
     """Open what lies in a store; None where nothing does, or something damaged, which is said."""
     path = store / "index.json"
     if not path.exists():
@@ -180,33 +246,43 @@ def _open(store: Path, folder: Path, model: SegSwap, about: dict[str, Any]) -> _
     try:
         note = read_json(path)
         for name, value in about.items():
-            if content_key(note[name]) != content_key(value):
+            if content_key(note.get(name)) != content_key(value):
                 raise _OtherIndex(
-                    f"{store}: holds an index with {name} {note[name]!r}, this one has {value!r}; choose another "
+                    f"{store}: holds an index with {name} {note.get(name)!r}, this one has {value!r}; choose another "
                     "--store, or delete that folder"
                 )
         images = note["images"]
-        names = tuple(image["name"] for image in images)
-        files = store / note["features"], store / note["descriptors"]
+        grids = tuple(tuple((rows, columns) for rows, columns in image["cells"]) for image in images)
+        projection = Projection.read(store / note["projection"])
+        coarse_grids = [[halved_grid(grid) for grid in of_picture] for of_picture in grids]
         index = Index(
             folder=folder,
-            side=about["side"],
-            names=names,
+            names=tuple(image["name"] for image in images),
             sizes=np.array([image["size"] for image in images], int).reshape(-1, 2),
             file_bytes=np.array([image["file"][0] for image in images], int),
             left_out={image["name"]: image["why"] for image in note["left_out"]},
-            features=FeatureStore(files[0], model.backbone, names),
-            descriptors=np.load(files[1], mmap_mode="r", allow_pickle=False),
+            projection=projection,
+            grids=grids,
+            cells=_mapped(store / note["cells"], [count(g) for g in grids], projection.length),
+            coarse=_mapped(store / note["coarse"], [count(g) for g in coarse_grids], projection.length),
+            _starts=np.cumsum([0, *(count(g) for g in grids)]),
+            _coarse_starts=np.cumsum([0, *(count(g) for g in coarse_grids)]),
         )
-        if index.descriptors.shape != (len(names), WINDOWS**2, index.features.channels):
-            raise InputError(f"{files[1]}: descriptors of shape {index.descriptors.shape}")
         stamps = {image["name"]: tuple(image["file"]) for image in [*images, *note["left_out"]]}
     except _OtherIndex:
         raise
-    except (InputError, KeyError, TypeError, *NOT_ARRAYS) as error:
+    except (InputError, KeyError, TypeError, AttributeError, *NOT_ARRAYS) as error:
         print(f"{store}: the index there cannot be used ({error}); it is made again", flush=True)
         return None
-    return _Kept(index, stamps, files)
+    return _Kept(index, stamps)
+
+
+def _mapped(path: Path, counts: list[int], length: int) -> np.ndarray:
+    """Map a file of cells, int8 (sum of counts, length)."""
+    expected, found = sum(counts) * length, path.stat().st_size
+    if found != expected:
+        raise InputError(f"{path}: {found:,} bytes, expected {expected:,}")
+    return np.memmap(path, np.int8, "r", shape=(sum(counts), length))
 
 
 class _OtherIndex(InputError):
@@ -214,69 +290,78 @@ class _OtherIndex(InputError):
 
 
 def _build(
-    store: Path, folder: Path, model: SegSwap, about: dict[str, Any], stamps: Stamps, before: _Kept | None
+    store: Path,
+    folder: Path,
+    model: SegSwap,
+    about: dict[str, Any],
+    stamps: Stamps,
+    before: _Kept | None,
+    projection: Projection | None,
 ) -> None:
     """Write the index of a folder's pictures as they are listed; copy what ``before`` knows of them."""
-    known = {}
+    known: dict[str, int] = {}
     if before is not None:
-        same = (name for name in before.index.names if stamps.get(name) == before.stamps[name])
-        known = {name: before.index.features.place(name) for name in same}
+        projection = before.index.projection
+        numbers = {name: number for number, name in enumerate(before.index.names)}
+        known = {name: n for name, n in numbers.items() if stamps.get(name) == before.stamps[name]}
         print(f"{folder}: {len(known)} of {len(stamps)} pictures are known, the others are read", flush=True)
-    sizes: dict[str, tuple[int, int]] = {}
-
-    def loader(name: str) -> Callable[[], np.ndarray]:
-        def load() -> np.ndarray:
-            image = read_image(folder / name)
-            sizes[name] = image.shape[1::-1]
-            return image
-
-        return load
-
-    # What is known is part of the key: a picture that did not open, and now does, has the same stamp.
-    key = content_key([about, sorted(stamps.items()), sorted(known)])
-    features, descriptors = store / f"features-{key}.npy", store / f"descriptors-{key}.npy"
-    left_out = extract_features(
-        list(stamps),
-        [loader(name) for name in stamps],
-        model.backbone,
-        (about["side"], about["side"]),
-        features,
-        known={name: before.index.features.stored(place) for name, place in known.items()},
-        skip_unreadable=True,
-    )
-    names = [name for name in stamps if name not in left_out]
-    for name in names:
-        if name in known:
-            sizes[name] = tuple(before.index.sizes[known[name]].tolist())
-        elif name not in sizes:
-            loader(name)()  # its features were made by an attempt that was cut off
-    opened = FeatureStore(features, model.backbone, names)
-    _write_descriptors(descriptors, opened, before, known)
+    projection = projection or _fitted(store, folder, model, about, stamps)
+    # Those that are known are part of the key: a picture that did not open, and now does, has the same stamp.
+    key = content_key([about, projection.key, sorted(stamps.items()), sorted(known)])
+    names = list(stamps)
+    with Growing(store, key, len(names), projection.length) as growing:
+        missing = names[growing.done :]
+        for name in progress(missing, f"index of {folder.name} (pictures)", len(names), growing.done):
+            if name in known:
+                number = known[name]
+                growing.add(name, before.index.size(number), *before.index.stored(number))
+                continue
+            try:
+                image = read_image(folder / name)
+            except UnreadableImage as error:
+                growing.leave_out(name, str(error))
+                continue
+            cells = picture_cells(model, projection, image)
+            growing.add(name, image.shape[1::-1], cells, [as_bytes(halved(as_vectors(level))) for level in cells])
+        grown = growing.finish()
+    files = {"projection": store / f"projection-{key}.npz", "cells": grown.cells, "coarse": grown.coarse}
+    projection.save(files["projection"])
     note = {
         **about,
-        "features": features.name,
-        "descriptors": descriptors.name,
-        "images": [{"name": name, "file": stamps[name], "size": sizes[name]} for name in names],
-        "left_out": [{"name": name, "file": stamps[name], "why": why} for name, why in left_out.items()],
+        **{part: path.name for part, path in files.items()},
+        "images": [{"name": name, "file": stamps[name], **entry} for name, entry in grown.images.items()],
+        "left_out": [{"name": name, "file": stamps[name], "why": why} for name, why in growing.left_out.items()],
     }
     write_json(store / "index.json", note)
     for path in store.iterdir():
-        if path.name.removeprefix(".").startswith(("features-", "descriptors-")) and key not in path.name:
+        if path.name.removeprefix(".").startswith(tuple(f"{part}-" for part in files)) and key not in path.name:
             path.unlink(missing_ok=True)
 
 
-def _write_descriptors(path: Path, features: FeatureStore, before: _Kept | None, known: dict[str, int]) -> None:
-    """Write the descriptors of all pictures; those of known ones are copied."""
-    shape = (len(features), WINDOWS**2, features.channels)
-    with whole_file(path) as temporary:
-        array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
-        for start in progress(range(0, shape[0], _IMAGES_AT_ONCE), "descriptors (batches)"):
-            places = range(start, min(start + _IMAGES_AT_ONCE, shape[0]))
-            new = [place for place in places if features.names[place] not in known]
-            if new:
-                array[new] = window_descriptors(features.read(new), WINDOWS, WINDOWS).half().numpy()
-            for place in places:
-                if features.names[place] in known:
-                    array[place] = before.index.descriptors[known[features.names[place]]]
-        array.flush()
-        del array
+def _fitted(store: Path, folder: Path, model: SegSwap, about: dict[str, Any], stamps: Stamps) -> Projection:
+    """Return the projection of a folder, fitted to some of its pictures; an interrupted attempt's is taken over.
+
+    Raises:
+        InputError: when no picture opens.
+    """
+    kept = store / f".projection-{content_key([about, sorted(stamps.items())])}.npz"
+    if kept.exists():
+        with contextlib.suppress(InputError):
+            return Projection.read(kept)
+    cells, why = [], ""
+    order = generator(0, "projection").permutation(len(stamps))
+    for name in progress([list(stamps)[place] for place in order], f"projection of {folder.name} (pictures)"):
+        try:
+            image = read_image(folder / name)
+        except UnreadableImage as error:
+            why = why or str(error)
+            continue
+        image = resize(image, fitted_size(image.shape[1::-1], _FIT_SIDE))
+        cells.append(window_features(model, image).flatten(0, 1))
+        if len(cells) == FIT_PICTURES:
+            break
+    if not cells:
+        raise InputError(f"{folder}: not one of {len(stamps)} pictures opens; first: {why}")
+    projection = Projection.fit(torch.cat(cells))
+    projection.save(kept)
+    return projection

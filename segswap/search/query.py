@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,44 +12,43 @@ from pathlib import Path
 import numpy as np
 
 from segswap.errors import InputError
-from segswap.geometry import STRIDE
-from segswap.images import UnreadableImage, decode_image, resize
-from segswap.matching.crops import Box, box_inside, cut_query, query_cells, query_crop
+from segswap.images import UnreadableImage, decode_image
+from segswap.matching.crops import Box, box_inside
 
-QUERY_SIZE = 64
-"""Length of a box's longer side in its crop, in pixels: that of the published protocol of details."""
-
-
-@dataclasses.dataclass(frozen=True)
-class _CropSettings:
-    image_size: int
-    query_size: int
-    protocol: str = "corrected"
+LEAST = 16
+"""Length in pixels that the longer side of a box must have: that of one cell."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Query:
-    """A query, ready for the backbone.
+    """A query: a picture, or a detail of one.
 
     Attributes:
         name: of the picture.
         image: the picture, RGB uint8 (H, W, 3).
         box: of the detail, in its pixels, cut at its border; None: the whole picture.
-        crop: what the backbone sees, RGB uint8 (side, side, 3): the box and what surrounds it.
-        region: what of the picture the crop shows, in its pixels.
-        crop_box: the box in the crop, in the crop's pixels.
-        cells: [x1, x2) x [y1, y2) of the crop that count.
         file: size in bytes and SHA-256 of the picture's file, by which a copy is known; None for bare pixels.
     """
 
     name: str
     image: np.ndarray
     box: Box | None
-    crop: np.ndarray
-    region: Box
-    crop_box: tuple[int, int, int, int]
-    cells: tuple[int, int, int, int]
     file: tuple[int, str] | None
+
+    @property
+    def region(self) -> tuple[int, int, int, int]:
+        """The part x1, y1, x2, y2 of the picture that is looked for, in whole pixels."""
+        height, width = self.image.shape[:2]
+        if self.box is None:
+            return 0, 0, width, height
+        x1, y1, x2, y2 = self.box
+        return math.floor(x1), math.floor(y1), min(width, math.ceil(x2)), min(height, math.ceil(y2))
+
+    @property
+    def detail(self) -> np.ndarray:
+        """What is looked for, RGB uint8 (h, w, 3): what surrounds a box is elsewhere something else."""
+        x1, y1, x2, y2 = self.region
+        return self.image[y1:y2, x1:x2]
 
 
 def parse_box(text: str) -> Box:
@@ -67,18 +67,18 @@ def parse_box(text: str) -> Box:
 
 
 def read_query(
-    source: str | os.PathLike | bytes | np.ndarray, box: Sequence[float] | None, side: int, name: str | None = None
+    source: str | os.PathLike | bytes | np.ndarray, box: Sequence[float] | None, name: str | None = None
 ) -> Query:
     """Read a query.
 
     Args:
         source: a picture file, the bytes of one, or its pixels, RGB uint8 (H, W, 3).
         box: x1, y1, x2, y2 of the detail in pixels of the picture; None: the whole picture.
-        side: of the crop in pixels, a multiple of 16.
         name: of the picture; None: that of the file.
 
     Raises:
-        InputError: when the picture does not open, or the box has no area or lies outside of it by more than half.
+        InputError: when the picture does not open, or the box has no area, is smaller than a cell, or lies outside of
+            the picture by more than half.
     """
     data = None
     if isinstance(source, np.ndarray):
@@ -92,19 +92,8 @@ def read_query(
         except UnreadableImage as error:
             raise UnreadableImage(f"{where}: {error}; expected a picture") from None
     file = None if data is None else (len(data), hashlib.sha256(data).hexdigest())
-    height, width = image.shape[:2]
-    if box is None:
-        whole = (0.0, 0.0, float(width), float(height))
-        cells = side // STRIDE
-        return Query(
-            name, image, None, resize(image, (side, side)), whole, (0, 0, side, side), (0, 0, cells, cells), file
-        )
-    box = _checked(box, (width, height), name)
-    plan = query_crop((width, height), box, _CropSettings(side, min(QUERY_SIZE, side)))
-    scale = np.tile(np.array([width, height]) / plan.resized, 2)
-    region = tuple((np.array(plan.crop) * scale).tolist())
-    cells = query_cells(plan.box, side // STRIDE)
-    return Query(name, image, box, cut_query(image, plan, side), region, plan.box, cells, file)
+    checked = None if box is None else _checked(box, image.shape[1::-1], name)
+    return Query(name, image, checked, file)
 
 
 def _bytes(path: Path) -> bytes:
@@ -121,6 +110,12 @@ def _checked(box: Sequence[float], size: tuple[int, int], name: str) -> Box:
     if not (box[0] < box[2] and box[1] < box[3]):
         raise InputError(
             f"box {shown} has no area; expected x1,y1,x2,y2: left, top, right and bottom edge, the last two larger"
+        )
+    longer = max(box[2] - box[0], box[3] - box[1])
+    if longer < LEAST:
+        raise InputError(
+            f"box {shown} is {longer:g} pixels long; the smallest thing that can be recognised is a cell of {LEAST} "
+            "pixels. Draw a larger box, or give a larger picture of the same"
         )
     inside = box_inside(box, size)
     if inside is None:

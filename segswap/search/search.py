@@ -1,29 +1,34 @@
-"""The search: a prefilter by alike regions, then the matcher on the shortlist, then what the scores mean."""
+"""The search: windows of all pictures, then the matcher on the best ones, then what the scores mean."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
-from segswap.drawing import spread_cells
 from segswap.errors import InputError
-from segswap.matching.crops import Box, box_cells, scaled_box
-from segswap.matching.details import direct_box, query_weights, target_masks
-from segswap.matching.features import images_to_tensor
-from segswap.matching.score import joint_mask, score_pairs
+from segswap.images import UnreadableImage, resize
+from segswap.matching.crops import Box
+from segswap.matching.match import AS_GIVEN, Turn
 from segswap.models.segswap import SegSwap
 from segswap.progress import progress
 from segswap.randomness import generator
-from segswap.sampling import cell_centres
 from segswap.search.calibration import negatives_needed, p_values, threshold
+from segswap.search.cells import halved, projected
+from segswap.search.confirm import Confirmed, confirm, query_features
 from segswap.search.index import Index
-from segswap.search.prefilter import most_alike, query_descriptors, similarities
 from segswap.search.query import Query
+from segswap.search.windows import PLACE_SHARE, QUERY_SIDE, Window, best_window, fitted_size, further_places
 
-_LINES = 16
+FIRST_LOOK = 500
+"""Pictures that are looked at closely; of a larger collection those that a coarse look likes best."""
+
+AGREEMENT_WEIGHT = 0.5
+"""Weight of the matcher's agreement beside the window's cosine."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,25 +36,30 @@ class SearchSettings:
     """How to search.
 
     Attributes:
-        shortlist: pictures that are matched, the most alike ones; 0: all.
+        shortlist: places that are listed, the best ones; 0: those of all pictures.
+        matched: of these, how many the matcher looks at; 0: none.
+        side: side in pixels of the square of a query's area as the matcher sees it, a multiple of 16.
+        turns: versions of the query that are tried.
         negatives: pictures without the query that scores are compared with.
         false_positives: share of pictures without the query that may come out above the threshold, in (0, 1).
         keep_self: whether a picture with the same bytes as the query's takes part.
         seed: of the choice of negatives.
-        batch: pairs that are matched at once.
     """
 
-    shortlist: int = 100
+    shortlist: int = 50
+    matched: int = 8
+    side: int = QUERY_SIDE
+    turns: tuple[Turn, ...] = (AS_GIVEN,)
     negatives: int = 200
     false_positives: float = 0.01
     keep_self: bool = False
     seed: int = 1
-    batch: int = 32
 
     def checked(self) -> SearchSettings:
         """Return these settings; raise ``InputError`` where one is out of range."""
         wrong = {
             f"--shortlist {self.shortlist}: expected 0 (all) or more": self.shortlist < 0,
+            f"--matched {self.matched}: expected 0 (none) or more": self.matched < 0,
             f"--negative-count {self.negatives}: expected 0 (none) or more": self.negatives < 0,
             f"--false-positives {self.false_positives:g}: expected a share above 0 and below 1": (
                 not 0 < self.false_positives < 1
@@ -63,28 +73,32 @@ class SearchSettings:
 
 @dataclasses.dataclass(frozen=True)
 class Hit:
-    """A picture that may hold the query.
+    """A place in a picture that may show the query.
 
     Attributes:
-        image, number: its name and number in the index.
-        score: directed pair score, query to picture, 0 or more.
-        similarity: by which it was shortlisted, in [-1, 1].
+        image, number: name and number of the picture in the index.
+        score: the window's, and half of the matcher's agreement where it has looked.
+        similarity: the window's score: mean cosine over the query's cells, in [-1, 1].
+        agreement: the matcher's, in [0, 1]; None where it has not looked.
+        turn: of the query, in the version that was found.
         p_value: share of pictures without the query that score as high, in (0, 1]; None without negatives.
         above: whether the p-value is at most ``false_positives``; None where no threshold can be given.
-        box: where the query lies in it, in its pixels; zeros where nothing matches.
-        mask: the same as float32 (h, w) in [0, 1], on its cells.
-        lines: cells that correspond, float32 (n, 4): normalised (x, y) in the query's crop and in the picture.
-        is_query: whether its file has the same bytes as the query's.
+        box: where the query lies, in pixels of the picture.
+        mask: the same on the whole picture, float32 (h, w) in [0, 1]; None where the matcher has not looked.
+        lines: cells that correspond, float32 (n, 4): normalised (x, y) in the query's region and in the picture.
+        is_query: whether the picture's file has the same bytes as the query's.
     """
 
     image: str
     number: int
     score: float
     similarity: float
+    agreement: float | None
+    turn: Turn
     p_value: float | None
     above: bool | None
     box: Box
-    mask: np.ndarray
+    mask: np.ndarray | None
     lines: np.ndarray
     is_query: bool
 
@@ -95,7 +109,8 @@ class Result:
 
     Attributes:
         query: that was searched.
-        hits: all of the shortlist, best score first (ties by name).
+        hits: best score first (ties by name); one picture may have several.
+        searched: pictures that took part.
         threshold: the smallest score that a picture which is not among the negatives needs; None: see ``remark``.
         negatives: how many there were.
         left_out: pictures that are the query's own, and took no part.
@@ -104,10 +119,16 @@ class Result:
 
     query: Query
     hits: list[Hit]
+    searched: int
     threshold: float | None
     negatives: int
     left_out: tuple[str, ...]
     remark: str
+
+    @property
+    def matched(self) -> int:
+        """The number of hits that the matcher has looked at."""
+        return sum(hit.agreement is not None for hit in self.hits)
 
 
 def search(
@@ -117,7 +138,6 @@ def search(
     return next(search_all(index, model, [query], settings, negatives))
 
 
-@torch.inference_mode()
 def search_all(
     index: Index,
     model: SegSwap,
@@ -132,50 +152,155 @@ def search_all(
         index: of the pictures to search.
         model: in evaluation mode, with the backbone of the index.
         queries: each is asked for when it is needed.
-        negatives: index of pictures that do not hold the queries; None: a sample of the index itself, shortlisted
-            pictures or not, takes their place. The few of them that do hold a query make p-values larger, and so err
-            on the safe side; a picture among them is compared with the others.
-        show_progress: of the batches of each query.
+        negatives: index of pictures that do not hold the queries, with the projection of the other one; None: a sample
+            of the index itself takes their place. The few of them that do hold a query make p-values larger, and so
+            err on the safe side; a picture among them is compared with the others.
+        show_progress: of the steps of each query.
 
     Raises:
         InputError: when a setting is out of range.
     """
     settings.checked()
-    device = next(model.parameters()).device
+    if negatives is not None and negatives.projection.key != index.projection.key:
+        raise ValueError("the negatives' index has another projection, so that scores do not compare")
     for query in queries:
-        features = model.features(images_to_tensor([query.crop], device))
-        weight = query_weights(features, [query.cells], model.matcher)
-        asked = _Asked(model, query, features, weight, settings.batch, show_progress)
-        yield _search_one(index, asked, settings, negatives)
+        fitted = resize(query.detail, fitted_size(query.detail.shape[1::-1], QUERY_SIDE))
+        versions = [projected(model, index.projection, turn.apply(fitted)) for turn in settings.turns]
+        yield _search_one(index, _Asked(model, query, settings, versions, show_progress), negatives)
 
 
-def _search_one(index: Index, asked: _Asked, settings: SearchSettings, negatives: Index | None) -> Result:
-    similarity = similarities(asked.descriptors(), index.descriptors)
-    everything = np.arange(len(index))
+@dataclasses.dataclass(frozen=True)
+class _Asked:
+    """A query, ready to be compared with windows and by the matcher."""
+
+    model: SegSwap
+    query: Query
+    settings: SearchSettings
+    versions: list[torch.Tensor]
+    show_progress: bool
+
+    def windows(self, index: Index, numbers: np.ndarray) -> dict[int, Window]:
+        """Return the best window of pictures, by number; of many, those that a coarse look likes best."""
+        if len(numbers) > FIRST_LOOK:
+            versions = [halved(version) for version in self.versions]
+            shown = self._shown(numbers, "first look (pictures)")
+            rough = [best_window(n, index.size(n), index.coarse_levels(n), versions).score for n in shown]
+            numbers = numbers[np.argsort(-np.array(rough), kind="stable")[:FIRST_LOOK]]
+        return self.close_windows(index, numbers)
+
+    def close_windows(self, index: Index, numbers: Sequence[int] | np.ndarray) -> dict[int, Window]:
+        """Return the best window of each picture, by number."""
+        shown = self._shown(numbers, "windows (pictures)")
+        return {int(n): best_window(int(n), index.size(n), index.levels(n), self.versions) for n in shown}
+
+    def shortlist(self, index: Index, windows: dict[int, Window]) -> list[Window]:
+        """Return the best places, best first: the best window of each picture, and further ones that are as good."""
+        found = list(windows.values())
+        least = PLACE_SHARE * max((window.score for window in found), default=0.0)
+        for window in [window for window in found if window.score >= least > 0]:
+            number = window.picture
+            found += further_places(window, index.size(number), index.levels(number), self.versions, least)
+        found.sort(key=lambda window: (-window.score, index.names[window.picture]))
+        return found[: self.settings.shortlist or None]
+
+    def confirmed(self, places: Sequence[tuple[Index, Window]]) -> dict[tuple[Index, Window], Confirmed]:
+        """Return what the matcher says of windows; of pictures that have gone since, nothing."""
+        features = query_features(self.model, self.query.detail, self.settings.side, self.settings.turns)
+        found = {}
+        for index, window in self._shown(places, "matched (windows)"):
+            turn = self.settings.turns[window.version]
+            with contextlib.suppress(UnreadableImage):
+                picture = index.read(window.picture)
+                found[index, window] = confirm(self.model, {turn: features[turn]}, picture, window, self.settings.side)
+        return found
+
+    def _shown(self, items: Sequence[Any] | np.ndarray, what: str) -> Iterable[Any]:
+        return progress(items, what) if self.show_progress and len(items) else items
+
+
+def _search_one(index: Index, asked: _Asked, negatives: Index | None) -> Result:
+    settings = asked.settings
     own = index.copies(asked.query.file)
-    others = np.setdiff1d(everything, own)
-    shortlist = most_alike(similarity, everything if settings.keep_self else others, settings.shortlist)
-    found = list(asked.hits(index, shortlist, similarity, own))
+    others = np.setdiff1d(np.arange(len(index)), own)
+    windows = asked.windows(index, np.arange(len(index)) if settings.keep_self else others)
+    listed = asked.shortlist(index, windows)
+
     if negatives is None:
-        place, eligible, scores = index, others, {hit.number: hit.score for hit in found}
+        judges, known, eligible = index, windows, others
     else:
-        place, scores = negatives, {}
+        judges, known = negatives, {}
         eligible = np.setdiff1d(np.arange(len(negatives)), negatives.copies(asked.query.file))
-    sample = generator(settings.seed, "search", "negatives").permutation(eligible)[: settings.negatives]
-    missing = np.array([number for number in sample if number not in scores], int)
-    scores |= dict(zip(missing.tolist(), asked.scores(place, missing), strict=True))
-    against = np.array([scores[number] for number in sample])
-    among = set(sample.tolist()) if negatives is None else set()
-    limit = threshold(against, settings.false_positives)
+    sample = generator(settings.seed, "search", "negatives").permutation(eligible)[: settings.negatives].tolist()
+    known = known | asked.close_windows(judges, [number for number in sample if number not in known])
+
+    # Pictures without the query go the same way as those that may hold it: the matcher looks at the best of all.
+    places = {(index, window) for window in listed} | {(judges, known[number]) for number in sample}
+    best = sorted(places, key=lambda place: (-place[1].score, place[0] is judges, place[0].names[place[1].picture]))
+    confirmed = asked.confirmed(best[: settings.matched])
+
+    against = {number: _score(known[number], confirmed.get((judges, known[number]))) for number in sample}
+    limit = threshold(np.array(list(against.values())), settings.false_positives)
     hits = []
-    for hit in sorted(found, key=lambda hit: (-hit.score, hit.image)):
-        # A picture among the negatives is judged by the others: else it would be one as high as itself.
-        rest = against[sample != hit.number] if hit.number in among else against
-        p_value = float(p_values(np.array([hit.score]), rest)[0]) if len(rest) else None
-        above = None if limit is None else p_value is not None and p_value <= settings.false_positives
-        hits.append(dataclasses.replace(hit, p_value=p_value, above=above))
+    for window in listed:
+        hit = _hit(index, asked, window, confirmed.get((index, window)), window.picture in own)
+        # A picture among the negatives is judged by the others: else one would always score as high, itself.
+        others_scores = [score for number, score in against.items() if negatives is not None or number != hit.number]
+        hits.append(_judged(hit, others_scores, limit, settings.false_positives))
     left_out = () if settings.keep_self else tuple(index.names[number] for number in own)
-    return Result(asked.query, hits, limit, len(against), left_out, _remark(limit, len(against), settings))
+    return Result(
+        query=asked.query,
+        hits=sorted(hits, key=lambda hit: (-hit.score, hit.image)),
+        searched=len(index) - len(left_out),
+        threshold=limit,
+        negatives=len(against),
+        left_out=left_out,
+        remark=_remark(limit, len(against), settings),
+    )
+
+
+def _score(window: Window, confirmed: Confirmed | None) -> float:
+    return window.score + (AGREEMENT_WEIGHT * confirmed.agreement if confirmed else 0.0)
+
+
+def _hit(index: Index, asked: _Asked, window: Window, confirmed: Confirmed | None, is_query: bool) -> Hit:
+    """Return a window as a hit, not yet judged."""
+    turn = asked.settings.turns[window.version]
+    return Hit(
+        image=index.names[window.picture],
+        number=window.picture,
+        score=_score(window, confirmed),
+        similarity=window.score,
+        agreement=confirmed.agreement if confirmed else None,
+        turn=turn,
+        p_value=None,
+        above=None,
+        box=_box(window, turn.apply(asked.query.detail).shape[1::-1], index.size(window.picture)),
+        mask=confirmed.mask if confirmed else None,
+        lines=confirmed.lines if confirmed else np.zeros((0, 4), np.float32),
+        is_query=is_query,
+    )
+
+
+def _box(window: Window, detail: tuple[int, int], size: tuple[int, int]) -> Box:
+    """Return a window with the query's own aspect, which no whole number of cells has, cut at the picture's border.
+
+    The window says better where the query lies than the matcher's correspondences do (docs/search.md).
+
+    Args:
+        window: to be shown.
+        detail, size: (width, height) of the query's version, and of the picture.
+    """
+    low, high = np.array(window.box).reshape(2, 2)
+    half = np.array(detail) * np.sqrt((high - low).prod() / np.prod(detail)) / 2
+    corners = np.clip([(low + high) / 2 - half, (low + high) / 2 + half], 0, size)
+    return tuple(corners.flatten().tolist())
+
+
+def _judged(hit: Hit, negatives: Sequence[float], limit: float | None, rate: float) -> Hit:
+    """Return a hit with its p-value among the scores of pictures without the query."""
+    p_value = float(p_values(np.array([hit.score]), np.array(negatives))[0]) if negatives else None
+    above = None if limit is None else p_value is not None and p_value <= rate
+    return dataclasses.replace(hit, p_value=p_value, above=above)
 
 
 def _remark(limit: float | None, count: int, settings: SearchSettings) -> str:
@@ -187,64 +312,3 @@ def _remark(limit: float | None, count: int, settings: SearchSettings) -> str:
         f"the query to compare with, there are {count}; give a folder of such pictures with --negatives, or a larger "
         "--false-positives"
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Asked:
-    """A query with its features and weight, to be matched with pictures of an index."""
-
-    model: SegSwap
-    query: Query
-    features: torch.Tensor
-    weight: torch.Tensor
-    batch: int
-    show_progress: bool
-
-    def descriptors(self) -> torch.Tensor:
-        """Return the descriptors of the windows of its box, (P, C)."""
-        return query_descriptors(self.features, box_cells(self.query.crop_box))
-
-    def _matched(self, index: Index, numbers: np.ndarray, what: str) -> Iterator[tuple]:
-        """Match some pictures at a time: their numbers, both outputs, and scores."""
-        starts = range(0, len(numbers), self.batch)
-        for start in progress(starts, f"{what} (batches)") if self.show_progress and len(starts) else starts:
-            some = numbers[start : start + self.batch]
-            y = index.features.read(some).to(self.features.device)
-            x, weight = (t.expand(len(some), -1, -1, -1) for t in (self.features, self.weight))
-            maps_x, maps_y = self.model.matcher(x, y)
-            yield some.tolist(), maps_x, maps_y, score_pairs(maps_x, maps_y, x, y, weight).tolist()
-
-    def scores(self, index: Index, numbers: np.ndarray) -> list[float]:
-        """Return the scores of pictures."""
-        return [score for _, _, _, scores in self._matched(index, numbers, "negatives") for score in scores]
-
-    def hits(self, index: Index, numbers: np.ndarray, similarity: np.ndarray, own: Sequence[int]) -> Iterator[Hit]:
-        """Yield pictures as hits, without p-values."""
-        for some, maps_x, maps_y, scores in self._matched(index, numbers, "shortlist"):
-            joint = joint_mask(maps_x, maps_y, self.weight.expand(len(some), -1, -1, -1))
-            masks = target_masks(maps_y, joint)[:, 0].float().cpu().numpy()
-            for n, number in enumerate(some):
-                box = direct_box(maps_x[n], joint[n, 0], self.query.crop_box)
-                yield Hit(
-                    image=index.names[number],
-                    number=number,
-                    score=scores[n],
-                    similarity=float(similarity[number]),
-                    p_value=None,
-                    above=None,
-                    box=scaled_box(box, index.sizes[number].tolist()),
-                    mask=masks[n],
-                    lines=_lines(maps_x[n], joint[n, 0]),
-                    is_query=number in own,
-                )
-
-
-def _lines(maps: torch.Tensor, joint: torch.Tensor) -> np.ndarray:
-    """Return cells spread over the query's joint mask and where they lie in the picture, float32 (n, 4)."""
-    mask = joint.float().cpu().numpy()
-    cells = spread_cells(mask / max(float(mask.max()), 1e-6), _LINES)
-    ends = [
-        centres[:, cells[:, 0], cells[:, 1]].float().cpu().numpy().T
-        for centres in (cell_centres(*joint.shape), maps[:2])
-    ]
-    return np.concatenate(ends, axis=1)

@@ -11,7 +11,7 @@ import numpy as np
 from segswap.drawing import Colour, coloured_lines, data_uri
 from segswap.images import encode_jpeg
 from segswap.matching.alignment import align, aligned_views, match_lines
-from segswap.matching.match import Match
+from segswap.matching.match import Match, Turn
 from segswap.report.svg import mask_contours
 from segswap.search.index import Index
 from segswap.search.search import Hit, Result
@@ -44,6 +44,11 @@ def mask_answer(mask: np.ndarray, size: tuple[int, int]) -> dict[str, Any]:
     }
 
 
+def turn_answer(turn: Turn) -> dict[str, Any]:
+    """Return how a picture was turned."""
+    return {"rotation": turn.rotation, "mirrored": turn.mirrored}
+
+
 def lines_answer(lines: Iterable[tuple[np.ndarray, np.ndarray, Colour]]) -> list[dict[str, Any]]:
     """Return lines of ``segswap.drawing``."""
     return [
@@ -67,7 +72,7 @@ def match_answer(match: Match, a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
     return {
         "score": round(match.score, 4),
         "directed": _rounded(match.directed),
-        "turn": {"rotation": match.turn.rotation, "mirrored": match.turn.mirrored},
+        "turn": turn_answer(match.turn),
         "masks": [mask_answer(mask, image.shape[1::-1]) for mask, image in zip(match.masks, (a, b), strict=True)],
         "lines": lines_answer(match_lines(match, LINES)),
         "alignment": alignment_answer(match, a, b),
@@ -80,8 +85,8 @@ def search_answer(result: Result, index: Index, hidden: Container[int]) -> dict[
     return {
         "threshold": None if threshold is None else max(threshold, 0.0),
         "remark": result.remark,
-        "searched": len(index),
-        "compared": len(result.hits),
+        "searched": result.searched,
+        "compared": result.matched,
         "left_out": list(result.left_out),
         "query": {"region": _rounded(result.query.region), "box": result.query.box and _rounded(result.query.box)},
         "hits": [hit_answer(hit, index) for hit in result.hits if hit.number not in hidden],
@@ -100,6 +105,7 @@ def hit_answer(hit: Hit, index: Index) -> dict[str, Any]:
         "p_value": hit.p_value,
         "above": hit.above,
         "box": _rounded(hit.box),
-        "mask": mask_answer(hit.mask, size),
+        "turn": turn_answer(hit.turn),
+        "mask": None if hit.mask is None else mask_answer(hit.mask, size),
         "lines": lines_answer(coloured_lines(hit.lines[:, :2], hit.lines[:, 2:])),
     }

@@ -18,10 +18,11 @@ EXIF data says. A picture is given as an uploaded file, or by its number in the 
     "png", "contours": [[[x, y]]]}``: its largest value, the share of cells above 0.5, as data a grey pixel for each
     cell, 255 for 1, and its outline at 0.5.
 ``POST /api/search`` (``file`` or ``number``, optional ``box``: ``x1,y1,x2,y2``)
-    The pictures of the folder most like the part of a picture in the box, best first: ``{"threshold", "remark",
-    "false_positives", "searched", "compared", "left_out", "query": {"region", "box"}, "seconds", "hits": [{"number",
-    "name", "width", "height", "score", "p_value", "above", "box", "mask", "lines"}]}``. ``region`` is the part of the
-    query's picture to which the lines' ``a`` are relative.
+    The places in the folder's pictures most like the part of a picture in the box, best first; one picture may have
+    several: ``{"threshold", "remark", "false_positives", "searched", "compared", "left_out", "seconds",
+    "query": {"region", "box"}, "hits": [{"number", "name", "width", "height", "score", "p_value", "above", "box",
+    "turn", "mask", "lines"}]}``. ``region`` is the part of the query's picture to which the lines' ``a`` are relative.
+    ``compared`` is the number of places that the matcher has looked at; elsewhere ``mask`` is null and ``lines`` empty.
 ``GET  /api/status?ticket=text``
     How far a computation is that was asked for with the same field ``ticket``; see ``segswap.server.line``.
 ``GET  /image/<number>``, ``GET /thumbnail/<number>``
@@ -76,8 +77,9 @@ TURNS = {
 }
 
 STEPS = {
-    "shortlist (batches)": "comparing the most alike pictures",
-    "negatives (batches)": "comparing pictures that scores are judged by",
+    "first look (pictures)": "looking at all pictures",
+    "windows (pictures)": "searching the pictures",
+    "matched (windows)": "comparing the best places",
 }
 """What the steps of a search are to people, by the end of the name of their progress."""
 
@@ -263,7 +265,7 @@ def create_app(
         sent = sent_picture("file", "number", pictures, most_bytes)
         box = parse_box(request.form["box"]) if request.form.get("box") else None
         with line.turn(request.form.get("ticket", ""), "searching") as place, heard_by(heard):
-            query = read_query(sent.source, box, index.side, sent.name)
+            query = read_query(sent.source, box, sent.name)
             answer = search_answer(search(index, model, query, settings, negatives), index, shown.hidden)
             return jsonify(answer | {"false_positives": settings.false_positives, "seconds": place.seconds()})
 

@@ -91,6 +91,14 @@ class Backbone(nn.Module):
         """
         raise NotImplementedError
 
+    def window_features(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the features (B, C', H/16, W/16) by which small windows of pictures are compared.
+
+        A window of ten cells is best known by what its own pixels say. A family whose later blocks see far around a
+        cell stops before these; here they are the features of ``forward``.
+        """
+        return self(images)
+
     def freeze(self) -> Backbone:
         """Fix weights and batch-norm statistics for good: no gradient, evaluation mode, channels-last."""
         self.requires_grad_(False).to(memory_format=torch.channels_last)

@@ -14,7 +14,7 @@ import dataclasses
 import importlib
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,7 +43,7 @@ _STAGES = (
     (6, 5, 2, 192, 4),
     (6, 3, 1, 320, 1),
 )
-_FIRST_AT_STRIDE_16 = 3
+_FIRST_AT_STRIDE_16, _FIRST_BEYOND_STRIDE_16 = 3, 5
 _DEFAULT_TAPS = (3, 4, 5)
 """Stages whose last blocks are the taps that are taken by default: 7, 10 and 14 of Lite0."""
 
@@ -193,18 +193,29 @@ class EfficientNet(Backbone):
         taps = checked_taps(taps, range(first, len(shapes)), settings.architecture)
         self.settings: EfficientNetSettings = dataclasses.replace(settings, taps=taps)
         self.channels = sum(shapes[tap].channels for tap in taps)
+        near = [tap for tap in taps if shapes[tap].stage < _FIRST_BEYOND_STRIDE_16]
+        self._window_tap = (near or taps)[-1]
         self._conv_stem, self._bn0 = _Conv(3, _STEM_CHANNELS, kernel=3, stride=2), _norm(_STEM_CHANNELS)
         self._blocks = nn.ModuleList(_Block(shape) for shape in shapes[: taps[-1] + 1])
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return joined(self._outputs(images, self.settings.taps))
+
+    def window_features(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the last tap before the dilated blocks alone: of 40 repainted details in photos it finds 37, all three
+        taps of Lite0 find 32 (docs/search.md)."""
+        return joined(self._outputs(images, [self._window_tap]))
+
+    def _outputs(self, images: torch.Tensor, taps: Sequence[int]) -> list[torch.Tensor]:
+        """Return the outputs of blocks; those behind the last one are not computed."""
         x = images * (255 / 128) - 127 / 128
         x = F.relu6(self._conv_stem(x, self._bn0), inplace=True)
-        taps = []
-        for number, block in enumerate(self._blocks):
+        outputs = []
+        for number, block in enumerate(self._blocks[: taps[-1] + 1]):
             x = block(x)
-            if number in self.settings.taps:
-                taps.append(x)
-        return joined(taps)
+            if number in taps:
+                outputs.append(x)
+        return outputs
 
     def freeze(self) -> EfficientNet:
         self._conv_stem.freeze(self._bn0)

@@ -78,8 +78,7 @@ function setUpCompare(picker) {
 function showMatch(answer, pictures, result) {
   const shares = answer.masks.map(({ share }) => share);
   const nothing = Math.max(...shares) === 0;
-  const { rotation, mirrored } = answer.turn;
-  const turned = [mirrored && "mirrored", rotation && `turned by ${rotation}° counter-clockwise`].filter(Boolean).join(" and ");
+  const turned = turnWords(answer.turn);
   result.append(
     make("p", { className: "verdict", textContent: nothing ? "They share nothing that stands out." : `They share ${percent(shares[0])} of the first and ${percent(shares[1])} of the second picture.` }),
     make("p", { className: "facts", textContent: nothing
@@ -120,12 +119,17 @@ function setUpSearch(picker, compare) {
   }), (answer, query, result) => showHits(answer, query, result, compare));
 }
 
+/** How a picture was turned, in words; nothing where it was not. */
+function turnWords({ rotation, mirrored }) {
+  return [mirrored && "mirrored", rotation && `turned by ${rotation}° counter-clockwise`].filter(Boolean).join(" and ");
+}
+
 /** Show what a search has found, as cards; one of them leads to its match. */
 function showHits(answer, query, result, compare) {
   const above = answer.hits.filter((hit) => hit.above), rest = answer.hits.filter((hit) => !hit.above);
   const known = answer.threshold !== null;
-  const verdict = !known ? `${count(answer.hits.length, "picture")}, the most alike first`
-    : above.length ? `Found in ${count(above.length, "picture")}` : "Found in no picture";
+  const verdict = !known ? `${count(answer.hits.length, "place")}, the most alike first`
+    : above.length ? `Found at ${count(above.length, "place")}` : "Found in no picture";
   const rate = `of 100 pictures without the detail at most about ${Math.round(1000 * answer.false_positives) / 10} would score above it`;
   const facts = known ? `Threshold ${significant(answer.threshold)}: ${rate}.` : `${answer.remark[0].toUpperCase()}${answer.remark.slice(1)}.`;
   const list = make("div", { className: "found" }), detail = make("div", { className: "detail", tabIndex: -1, hidden: true });
@@ -140,7 +144,7 @@ function showHits(answer, query, result, compare) {
     detail.focus({ preventScroll: true });
     result.scrollIntoView({ block: "start" });
   };
-  list.append(make("p", { className: "verdict", textContent: verdict }), make("p", { className: "facts", textContent: `${facts} ${count(answer.searched, "picture")} searched, the ${answer.compared} most alike compared.` }));
+  list.append(make("p", { className: "verdict", textContent: verdict }), make("p", { className: "facts", textContent: `${facts} ${count(answer.searched, "picture")} searched, ${count(answer.compared, "place")} compared.` }));
   if (answer.left_out.length) list.lastChild.append(` Left out, being the same file: ${answer.left_out.join(", ")}.`);
   const group = (title, hits, first) => {
     if (!hits.length) return;
@@ -166,7 +170,7 @@ function showHits(answer, query, result, compare) {
 function card(hit, open) {
   const { width, height } = hit;
   const picture = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "" },
-    draw("image", { href: `/thumbnail/${hit.number}`, width, height, preserveAspectRatio: "none" }), drawMask(hit.mask, width, height), ...drawBox(hit.box));
+    draw("image", { href: `/thumbnail/${hit.number}`, width, height, preserveAspectRatio: "none" }), ...(hit.mask ? [drawMask(hit.mask, width, height)] : []), ...drawBox(hit.box));
   const numbers = make("span", { className: "numbers" }, `Score ${significant(hit.score)}`);
   if (hit.above !== null) numbers.append(make("span", { className: hit.above ? "above" : "below", textContent: hit.above ? "above" : "below" }));
   const button = make("button", { type: "button", className: "card", title: hit.name }, make("span", { className: "picture" }, picture),
@@ -188,8 +192,9 @@ function showHit(hit, asked, query, place, compare, close) {
     compare.form.requestSubmit();
   });
   const chance = hit.p_value === null ? "" : `; among pictures without the detail, ${percent(hit.p_value)} would score as high`;
+  const turned = turnWords(hit.turn);
   place.replaceChildren(make("div", { className: "actions" }, back, whole), make("p", { className: "verdict", textContent: hit.name }),
-    make("p", { className: "facts", textContent: `Score ${significant(hit.score)}${chance}.` }));
+    make("p", { className: "facts", textContent: `Score ${significant(hit.score)}${chance}.${turned ? ` The detail was found ${turned}.` : ""}` }));
   showStage(place, [
     { ...query, region: asked.region, box: asked.box },
     { name: hit.name, view: `/image/${hit.number}`, width: hit.width, height: hit.height, mask: hit.mask, box: hit.box },
