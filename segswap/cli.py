@@ -22,8 +22,9 @@ COMMANDS = {
 }
 
 EXAMPLES = """
-segswap match a.jpg b.jpg --checkpoint results/demo/checkpoints/stage2.pt -o out
-segswap search --query a.jpg --box 40,60,180,200 --folder pictures --checkpoint model.safetensors -o out
+segswap match a.jpg b.jpg -o out
+segswap search --query a.jpg --box 40,60,180,200 --folder pictures -o out
+segswap discover pictures -o out --checkpoint results/demo/checkpoints/stage2.pt
 segswap info results/demo/checkpoints/stage2.pt
 """
 

@@ -155,3 +155,33 @@ def test_info_of_nothing_and_of_a_model_out_of_reach(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert "nothing.bin: nothing; expected a checkpoint" in str(run(monkeypatch, "info", "nothing.bin"))
     assert "it is not in the cache" in str(run(monkeypatch, "info", "owner/model"))
+
+
+@torch.inference_mode()
+def test_masks_are_rescaled_and_weights_halved_for_good(monkeypatch, tmp_path, small):
+    arguments = ("export", small, "--form", "safetensors", "-o", tmp_path / "m.safetensors")
+    assert run(monkeypatch, *arguments, "--mask-threshold", 0.3, "--mask-slope", 2, "--half") in (0, None)
+    before, after = (load_checkpoint(path)[0] for path in (small, tmp_path / "m.safetensors"))
+    assert after.about == ABOUT | {"mask_threshold": 0.3, "mask_slope": 2.0}
+    assert all(p.dtype == torch.float32 for p in after.parameters())
+    assert (tmp_path / "m.safetensors").stat().st_size < 0.6 * small.stat().st_size
+    images = torch.rand(2, 1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    maps, changed = before(*images)[0], after(*images)[0]
+    torch.testing.assert_close(changed[:, :2], maps[:, :2], atol=2e-3, rtol=0)
+    expected = (2 * (maps[:, 2].logit() - torch.tensor(0.3).logit())).sigmoid()
+    torch.testing.assert_close(changed[:, 2], expected, atol=5e-3, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--mask-threshold", 1), "--mask-threshold 1: expected a value of a mask, above 0 and below 1"),
+        (("--mask-slope", 0), "--mask-slope 0: expected a factor above 0"),
+        (("--form", "checkpoint", "--half"), "--half: the form checkpoint has weights of 32 bits"),
+    ],
+    ids=str,
+)
+def test_changes_that_cannot_be_made_are_refused(monkeypatch, tmp_path, small, arguments, message):
+    form = () if "--form" in arguments else ("--form", "safetensors")
+    assert message in str(run(monkeypatch, "export", small, *form, "-o", tmp_path / "m", *arguments))
+    assert not (tmp_path / "m").exists()

@@ -8,6 +8,7 @@ from pathlib import Path
 from segswap.errors import InputError
 from segswap.geometry import STRIDE
 from segswap.matching.match import turns
+from segswap.models.hub import SHIPPED
 from segswap.search.search import SearchSettings
 from segswap.search.windows import QUERY_SIDE
 
@@ -15,14 +16,20 @@ from segswap.search.windows import QUERY_SIDE
 def add_checkpoint_argument(parser: argparse.ArgumentParser) -> None:
     """Add ``--checkpoint``, for ``load_checkpoint``."""
     parser.add_argument(
-        "--checkpoint", required=True, help="trained model, for example results/demo/checkpoints/stage2.pt"
+        "--checkpoint",
+        default=str(SHIPPED),
+        help="model: file, folder, or owner/model of the Hugging Face hub, for example "
+        "results/demo/checkpoints/stage2.pt; default: the one that comes with segswap",
     )
 
 
 def add_side_argument(parser: argparse.ArgumentParser) -> None:
     """Add ``--side``, to be looked at with ``check_side``; None: that of the model's training."""
     parser.add_argument(
-        "--side", type=int, help="in pixels that pictures are squashed to; default: of the model's training (demo: 240)"
+        "--side",
+        type=int,
+        help="in pixels that pictures are squashed to; default: of the model's training (the one that comes with "
+        "segswap: 480)",
     )
 
 

@@ -34,7 +34,8 @@ from segswap.progress import progress
 from segswap.report.clusters import write_clusters_page
 
 EXAMPLES = """
-segswap discover pictures -o out --checkpoint results/demo/checkpoints/stage2.pt --side 240
+segswap discover pictures -o out
+segswap discover pictures -o out --side 320 --candidates 12
 segswap discover pictures -o out --checkpoint results/demo/checkpoints/stage2.pt --side 240 --sigma 3 --clusters 5
 """
 

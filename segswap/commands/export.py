@@ -16,10 +16,11 @@ from segswap.models.checkpoint import load_checkpoint, save_checkpoint, save_pub
 from segswap.models.forms import CARD_NAME, CONFIG_NAME, SAFETENSORS, WEIGHTS_NAME, write_safetensors_file
 from segswap.models.onnx import export_onnx
 from segswap.models.segswap import SegSwap
+from segswap.models.transformer import Transformer
 
 EXAMPLES = """\
 segswap export results/demo/checkpoints/stage2.pt --form safetensors -o my-model
-segswap export results/demo/checkpoints/stage2.pt --form safetensors -o model.safetensors
+segswap export results/demo/checkpoints/stage2.pt --form safetensors --half -o model.safetensors
 segswap export hard_mining_neg5.pth --form checkpoint -o published.pt
 segswap export results/paper/checkpoints/stage2.pt --form published -o stage2.pth
 segswap export owner/model --form onnx -o onnx
@@ -34,6 +35,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "checkpoint", help="file, folder, or owner/model of the Hugging Face hub; the published checkpoint, too"
     )
     parser.add_argument("--form", required=True, choices=FORMS)
+    parser.add_argument(
+        "--mask-threshold",
+        type=float,
+        metavar="VALUE",
+        help="change the masks so that this value becomes 0.5, as a model that marks too little, or too much, needs; "
+        "choose the value on training pairs",
+    )
+    parser.add_argument(
+        "--mask-slope",
+        type=float,
+        metavar="FACTOR",
+        help="make masks rise so much more steeply around the threshold (above 1), or less; default: 1",
+    )
+    parser.add_argument(
+        "--half", action="store_true", help="keep the matcher's weights in 16 bits; for the form safetensors"
+    )
     parser.add_argument(
         "-o",
         "--output",
@@ -77,7 +94,29 @@ def _write(model: SegSwap, form: str, output: Path) -> list[Path]:
     return [output]
 
 
+def _rescale_masks(model: SegSwap, threshold: float, slope: float) -> None:
+    """Change a model's masks, and let the model say so."""
+    if not 0 < threshold < 1:
+        raise InputError(f"--mask-threshold {threshold:g}: expected a value of a mask, above 0 and below 1")
+    if not slope > 0:
+        raise InputError(f"--mask-slope {slope:g}: expected a factor above 0")
+    if not isinstance(model.matcher, Transformer):
+        raise InputError("--mask-threshold, --mask-slope: change masks of a transformer; this matcher is another")
+    model.matcher.rescale_masks(threshold, slope)
+    model.about = {**model.about, "mask_threshold": threshold, "mask_slope": slope}
+
+
 def execute(args: argparse.Namespace) -> None:
     """Write the form; print what was written."""
+    if args.half and args.form != "safetensors":
+        raise InputError(f"--half: the form {args.form} has weights of 32 bits; use --form safetensors")
     model, _ = load_checkpoint(args.checkpoint)
+    if args.mask_threshold is not None or args.mask_slope is not None:
+        _rescale_masks(
+            model,
+            threshold=0.5 if args.mask_threshold is None else args.mask_threshold,
+            slope=1.0 if args.mask_slope is None else args.mask_slope,
+        )
+    if args.half:
+        model.matcher.half()
     print("\n".join(f"written: {path}" for path in _write(model, args.form, args.output)))

@@ -1,4 +1,4 @@
-"""Say what a model's file, a pair set or a feature store is.
+"""Say what a model, a pair set or a feature store is; without an argument the model that comes with segswap.
 
 Models: checkpoints, the published one, .safetensors, folders of ``save_pretrained``, and owner/model of the Hugging
 Face hub.
@@ -17,8 +17,10 @@ from segswap.errors import InputError
 from segswap.files import NOT_ARRAYS, is_repository, read_json
 from segswap.models.checkpoint import load_checkpoint
 from segswap.models.forms import SAFETENSORS, WEIGHTS_NAME
+from segswap.models.hub import SHIPPED
 
 EXAMPLES = """\
+segswap info
 segswap info results/demo/checkpoints/stage2.pt
 segswap info my-model
 segswap info results/demo/pairs/train/1obj
@@ -87,7 +89,12 @@ def describe(source: str) -> dict[str, Any]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("file", help="or folder, or owner/model of the Hugging Face hub")
+    parser.add_argument(
+        "file",
+        nargs="?",
+        default=str(SHIPPED),
+        help="or folder, or owner/model of the Hugging Face hub; default: the model that comes with segswap",
+    )
 
 
 def execute(args: argparse.Namespace) -> None:

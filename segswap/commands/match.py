@@ -47,6 +47,7 @@ from segswap.report.match_files import (
 from segswap.report.match_page import describe_match
 
 EXAMPLES = """\
+segswap match a.jpg b.jpg -o out
 segswap match a.jpg b.jpg --checkpoint results/demo/checkpoints/stage2.pt --sides 160 240 -o out
 segswap match a.jpg b.jpg --checkpoint model.pt --rotations --flips --gif --page -o out
 segswap match --pairs pairs.csv --checkpoint model.pt -o out

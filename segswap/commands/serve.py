@@ -30,9 +30,9 @@ from segswap.server.guard import is_loopback
 from segswap.server.listening import listen, make_server, serve, url
 
 EXAMPLES = """\
-segswap serve --checkpoint results/demo/checkpoints/stage2.pt
-segswap serve --checkpoint results/demo/checkpoints/stage2.pt --side 240 --folder paintings
-segswap serve --checkpoint results/demo/checkpoints/stage2.pt --folder paintings --port 0
+segswap serve
+segswap serve --folder paintings
+segswap serve --folder paintings --port 0 --checkpoint results/demo/checkpoints/stage2.pt
 """
 
 _NO_PASSWORD = (

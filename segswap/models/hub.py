@@ -20,6 +20,9 @@ from segswap.errors import InputError
 from segswap.files import is_repository
 from segswap.models.forms import CONFIG_NAME, WEIGHTS_NAME
 
+SHIPPED = Path(__file__).parent / "shipped"
+"""Folder of the model that is installed with the package; its card says what it is and has learned from."""
+
 PREPROCESSOR_NAME = "preprocessor_config.json"
 """What a repository of a foreign network says of how pictures are prepared."""
 

@@ -16,7 +16,7 @@ from segswap.models.architectures import architecture_of
 from segswap.models.backbones.backbone import Backbone
 from segswap.models.card import model_card
 from segswap.models.forms import CARD_NAME, Contents, read_contents, write_folder
-from segswap.models.hub import locate
+from segswap.models.hub import SHIPPED, locate
 from segswap.weights import tensors_sha256
 
 
@@ -78,7 +78,7 @@ class SegSwap(
     @classmethod
     def from_pretrained(
         cls,
-        pretrained_model_name_or_path: str | os.PathLike,
+        pretrained_model_name_or_path: str | os.PathLike = SHIPPED,
         *,
         device: str | torch.device = "cpu",
         revision: str | None = None,
@@ -91,7 +91,8 @@ class SegSwap(
 
         Args:
             pretrained_model_name_or_path: checkpoint of ours, the published one, a ``.safetensors`` file, a folder that
-                ``save_pretrained`` has written, or ``owner/model`` on the Hugging Face hub.
+                ``save_pretrained`` has written, or ``owner/model`` on the Hugging Face hub; default: the model that
+                comes with the package.
             device: torch device.
             revision, cache_dir, token, local_files_only, force_download: of the hub; see ``segswap.models.hub``.
 

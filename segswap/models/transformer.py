@@ -189,6 +189,19 @@ class Transformer(nn.Module):
                 nn.init.orthogonal_(weight[: self.width], gain=1.4)
                 weight[self.width : 2 * self.width] = weight[: self.width]
 
+    @torch.no_grad()
+    def rescale_masks(self, threshold: float, slope: float = 1.0) -> None:
+        """Change all masks for good: what was ``threshold``, in (0, 1), becomes .5.
+
+        Args:
+            threshold: of the masks as they are.
+            slope: factor on their logits, above 0; above 1 little becomes less and much becomes more.
+        """
+        head = self.net.final_linear
+        head.bias[2] -= math.log(threshold / (1 - threshold))
+        head.bias[2] *= slope
+        head.weight[2] *= slope
+
     def _code(self, features: torch.Tensor) -> torch.Tensor:
         """Return the weighted position code of a feature map as tokens (1, h * w, d)."""
         h, w, device = *features.shape[-2:], features.device
