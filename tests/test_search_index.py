@@ -16,7 +16,7 @@ from segswap.errors import InputError
 from segswap.files import claim
 from segswap.images import encode_jpeg, read_image, resize
 from segswap.search import index as index_module
-from segswap.search.cells import as_vectors, halved, projected
+from segswap.search.cells import as_vectors, projected
 from segswap.search.index import open_index
 from segswap.search.projection import Projection
 from segswap.search.windows import level_sizes
@@ -58,7 +58,7 @@ def same(a, b) -> bool:
         a.names == b.names
         and a.grids == b.grids
         and a.projection.key == b.projection.key
-        and all(np.array_equal(getattr(a, name), getattr(b, name)) for name in ("sizes", "cells", "coarse"))
+        and all(np.array_equal(getattr(a, name), getattr(b, name)) for name in ("sizes", "cells"))
     )
 
 
@@ -66,7 +66,7 @@ def files_in(store) -> list[str]:
     return sorted(path.name.split("-")[0] for path in store.iterdir())
 
 
-FILES = ["cells", "coarse", "index.json", "index.lock", "projection"]
+FILES = ["cells", "index.json", "index.lock", "projection"]
 
 
 def test_the_cells_are_those_of_the_pictures_at_all_sizes(folder, model, store):
@@ -77,10 +77,10 @@ def test_the_cells_are_those_of_the_pictures_at_all_sizes(folder, model, store):
     np.testing.assert_array_equal(found.read(2), picture)
     sizes = level_sizes((120, 100))
     assert len(sizes) > 3 and found.grids[2] == tuple((height // 16, width // 16) for width, height in sizes)
-    for level, coarse, size in zip(found.levels(2), found.coarse_levels(2), sizes, strict=True):
+    for level, size in zip(found.levels(2), sizes, strict=True):
         expected = projected(model, found.projection, resize(picture, size))
         np.testing.assert_allclose(level, expected, atol=0.6 / 127)
-        np.testing.assert_allclose(coarse, halved(level), atol=0.6 / 127)
+    assert all(np.array_equal(a, b) for a, b in zip(found.levels(2, 2), found.levels(2)[:2], strict=True))
 
 
 def test_it_is_made_once_and_says_what_it_takes(folder, model, store, read, capsys):
@@ -92,7 +92,7 @@ def test_it_is_made_once_and_says_what_it_takes(folder, model, store, read, caps
     assert read == [] and {path: path.stat().st_mtime_ns for path in store.iterdir()} == before
     assert f"5 pictures, {first.bytes / 1e6:.1f} MB in {store}" in capsys.readouterr().out
     on_disk = sum(path.stat().st_size for path in store.glob("c*-*.i8"))
-    assert on_disk == first.bytes == first.cells.nbytes + first.coarse.nbytes
+    assert on_disk == first.bytes == first.cells.nbytes
     assert files_in(store) == FILES
 
 
@@ -279,21 +279,21 @@ def test_what_was_written_behind_the_last_note_is_cut_off(tmp_path, model, store
     assert same(open_index(folder, model, store), open_index(folder, model, tmp_path / "fresh"))
 
 
-@pytest.mark.parametrize("damage", ["no cells", "short coarse", "no projection", "no JSON", "other JSON"])
+@pytest.mark.parametrize("damage", ["no cells", "short cells", "no projection", "no JSON", "other JSON"])
 def test_a_damaged_index_is_made_again_and_that_is_said(folder, model, store, capsys, damage):
     first = open_index(folder, model, store)
     if damage == "no cells":
         next(store.glob("cells-*.i8")).unlink()
     elif damage == "no projection":
         next(store.glob("projection-*.npz")).unlink()
-    elif damage == "short coarse":
-        path = next(store.glob("coarse-*.i8"))
+    elif damage == "short cells":
+        path = next(store.glob("cells-*.i8"))
         path.write_bytes(path.read_bytes()[:300])
     else:
         note = json.loads((store / "index.json").read_text())
         del note["images"]
         (store / "index.json").write_text("{" if damage == "no JSON" else json.dumps(note))
-    cells = as_vectors(first.cells) if damage not in ("no cells",) else None
+    cells = as_vectors(first.cells) if "cells" not in damage else None
     found = open_index(folder, model, store)
     assert "the index there cannot be used" in capsys.readouterr().out
     assert cells is None or np.array_equal(as_vectors(found.cells), cells)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from segswap.errors import InputError
 from segswap.search import windows
-from segswap.search.cells import as_bytes, as_vectors, halved, halved_grid
+from segswap.search.cells import as_bytes, as_vectors
 from segswap.search.projection import Projection
 from segswap.search.windows import QUERY_SIDE, SIDES, best_window, fitted_size, further_places, level_sizes, margins
 
@@ -115,17 +115,6 @@ def test_a_byte_a_number_keeps_cosines(rows, columns, length):
     assert kept.dtype == torch.float32 and kept.shape == cells.shape
     error = ((kept - cells) * other).sum(-1).abs().max()
     assert error <= 0.5 / 127 * math.sqrt(length) + 1e-6
-
-
-@given(st.integers(1, 9), st.integers(1, 9))
-def test_halved_cells_are_means_of_four_or_of_what_there_is(rows, columns):
-    cells = unit(rows, columns, 4, seed=3)
-    found = halved(cells)
-    assert found.shape[:2] == halved_grid((rows, columns))
-    for row in range(found.shape[0]):
-        for column in range(found.shape[1]):
-            part = cells[2 * row : 2 * row + 2, 2 * column : 2 * column + 2].flatten(0, 1).mean(0)
-            np.testing.assert_allclose(found[row, column], F.normalize(part, dim=0), atol=1e-5)
 
 
 # The projection

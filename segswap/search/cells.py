@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from segswap.images import resize
 from segswap.matching.features import images_to_tensor
@@ -51,17 +50,6 @@ def as_bytes(cells: torch.Tensor) -> np.ndarray:
 def as_vectors(cells: np.ndarray) -> torch.Tensor:
     """Return what ``as_bytes`` has made as float32 again."""
     return torch.from_numpy(np.multiply(cells, 1 / _UNIT, dtype=np.float32))
-
-
-def halved(cells: torch.Tensor) -> torch.Tensor:
-    """Return cells (h, w, K) at half the resolution, float32 (ceil(h / 2), ceil(w / 2), K), unit vectors."""
-    pooled = F.avg_pool2d(cells.permute(2, 0, 1)[None], 2, ceil_mode=True, count_include_pad=False)
-    return F.normalize(pooled[0].permute(1, 2, 0), dim=-1)
-
-
-def halved_grid(grid: Grid) -> Grid:
-    """Return the rows and columns of ``halved`` cells."""
-    return -(-grid[0] // 2), -(-grid[1] // 2)
 
 
 def count(grids: Sequence[Grid]) -> int:

@@ -1,10 +1,9 @@
 """The index of a folder of pictures: the cells of every picture at several sizes, made once and kept.
 
 The index lies in a folder of its own, the store. ``index.json`` names the pictures with the size and time of their
-files. Two files hold one byte a number: ``cells`` the cells of all pictures at all their sizes, ``coarse`` the same at
-half the resolution, for the first look at a large collection. ``projection`` says how features become these numbers.
-All names carry a key of what the files hold. ``index.json`` is written last, so a reader never sees a half; files that
-``index.json`` no longer names are deleted after.
+files. ``cells`` holds the cells of all pictures at all their sizes, one byte a number; ``projection`` says how features
+become these numbers. Both names carry a key of what the files hold. ``index.json`` is written last, so a reader never
+sees a half; files that ``index.json`` no longer names are deleted after.
 
 When pictures are added, changed or removed, the index copies what it knows of those that stayed as they are (name,
 bytes, time). Only the others are read and go through the backbone. The projection stays: a fit on one picture serves
@@ -16,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +30,8 @@ from segswap.progress import progress
 from segswap.randomness import generator
 from segswap.search.cells import (
     Grid,
-    as_bytes,
     as_vectors,
     count,
-    halved,
-    halved_grid,
     picture_cells,
     window_features,
 )
@@ -69,7 +64,6 @@ class Index:
         projection: of features to cells.
         grids: rows and columns of cells of each picture at its sizes, smallest first.
         cells: of all pictures, one after the other, int8 (N, K), memory-mapped.
-        coarse: the same at half the resolution, int8 (M, K).
     """
 
     folder: Path
@@ -80,9 +74,7 @@ class Index:
     projection: Projection
     grids: tuple[tuple[Grid, ...], ...]
     cells: np.ndarray
-    coarse: np.ndarray
     _starts: np.ndarray
-    _coarse_starts: np.ndarray
 
     def __len__(self) -> int:
         return len(self.names)
@@ -90,7 +82,7 @@ class Index:
     @property
     def bytes(self) -> int:
         """What the cells of all pictures take on the disk, and in memory once a search has read them."""
-        return self.cells.nbytes + self.coarse.nbytes
+        return self.cells.nbytes
 
     def read(self, number: int) -> np.ndarray:
         """Return a picture, RGB uint8 (H, W, 3).
@@ -104,21 +96,18 @@ class Index:
         """Return the (width, height) of a picture in pixels."""
         return tuple(self.sizes[number].tolist())
 
-    def levels(self, number: int) -> list[torch.Tensor]:
-        """Return the cells of a picture at its sizes, each float32 (h, w, K)."""
-        return [as_vectors(level) for level in self.stored(number)[0]]
+    def levels(self, number: int, most: int | None = None) -> list[torch.Tensor]:
+        """Return the cells of a picture at its sizes, each float32 (h, w, K); of many, the ``most`` smallest."""
+        return [as_vectors(level) for level in self.stored(number)[:most]]
 
-    def coarse_levels(self, number: int) -> list[torch.Tensor]:
-        """Return the same at half the resolution."""
-        return [as_vectors(level) for level in self.stored(number)[1]]
-
-    def stored(self, number: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Return the cells of a picture as they lie on the disk, int8 (h, w, K) each, and the coarse ones."""
+    def stored(self, number: int) -> list[np.ndarray]:
+        """Return the cells of a picture as they lie on the disk, int8 (h, w, K) at each size."""
         grids = self.grids[number]
-        return (
-            _parts(self.cells, self._starts[number], grids),
-            _parts(self.coarse, self._coarse_starts[number], [halved_grid(grid) for grid in grids]),
-        )
+        ends = self._starts[number] + np.cumsum([rows * columns for rows, columns in grids])
+        return [
+            self.cells[end - rows * columns : end].reshape(rows, columns, -1)
+            for end, (rows, columns) in zip(ends, grids, strict=True)
+        ]
 
     def copies(self, file: tuple[int, str] | None) -> list[int]:
         """Return the numbers of the pictures whose files have this size and SHA-256."""
@@ -131,15 +120,6 @@ class Index:
                 if sha256(self.folder / self.names[number]) == file[1]:
                     found.append(number)
         return found
-
-
-def _parts(cells: np.ndarray, start: int, grids: Sequence[Grid]) -> list[np.ndarray]:
-    """Return the grids of cells, int8 (h, w, K), that lie one after the other from ``start`` on."""
-    ends = start + np.cumsum([rows * columns for rows, columns in grids])
-    return [
-        cells[end - rows * columns : end].reshape(rows, columns, -1)
-        for end, (rows, columns) in zip(ends, grids, strict=True)
-    ]
 
 
 def default_store(folder: Path, backbone: str, projection: str) -> Path:
@@ -254,7 +234,6 @@ def _open(store: Path, folder: Path, about: dict[str, Any]) -> _Kept | None:
         images = note["images"]
         grids = tuple(tuple((rows, columns) for rows, columns in image["cells"]) for image in images)
         projection = Projection.read(store / note["projection"])
-        coarse_grids = [[halved_grid(grid) for grid in of_picture] for of_picture in grids]
         index = Index(
             folder=folder,
             names=tuple(image["name"] for image in images),
@@ -264,9 +243,7 @@ def _open(store: Path, folder: Path, about: dict[str, Any]) -> _Kept | None:
             projection=projection,
             grids=grids,
             cells=_mapped(store / note["cells"], [count(g) for g in grids], projection.length),
-            coarse=_mapped(store / note["coarse"], [count(g) for g in coarse_grids], projection.length),
             _starts=np.cumsum([0, *(count(g) for g in grids)]),
-            _coarse_starts=np.cumsum([0, *(count(g) for g in coarse_grids)]),
         )
         stamps = {image["name"]: tuple(image["file"]) for image in [*images, *note["left_out"]]}
     except _OtherIndex:
@@ -314,17 +291,16 @@ def _build(
         for name in progress(missing, f"index of {folder.name} (pictures)", len(names), growing.done):
             if name in known:
                 number = known[name]
-                growing.add(name, before.index.size(number), *before.index.stored(number))
+                growing.add(name, before.index.size(number), before.index.stored(number))
                 continue
             try:
                 image = read_image(folder / name)
             except UnreadableImage as error:
                 growing.leave_out(name, str(error))
                 continue
-            cells = picture_cells(model, projection, image)
-            growing.add(name, image.shape[1::-1], cells, [as_bytes(halved(as_vectors(level))) for level in cells])
+            growing.add(name, image.shape[1::-1], picture_cells(model, projection, image))
         grown = growing.finish()
-    files = {"projection": store / f"projection-{key}.npz", "cells": grown.cells, "coarse": grown.coarse}
+    files = {"projection": store / f"projection-{key}.npz", "cells": grown.cells}
     projection.save(files["projection"])
     note = {
         **about,

@@ -18,14 +18,20 @@ from segswap.models.segswap import SegSwap
 from segswap.progress import progress
 from segswap.randomness import generator
 from segswap.search.calibration import negatives_needed, p_values, threshold
-from segswap.search.cells import halved, projected
+from segswap.search.cells import projected
 from segswap.search.confirm import Confirmed, confirm, query_features
 from segswap.search.index import Index
 from segswap.search.query import Query
 from segswap.search.windows import PLACE_SHARE, QUERY_SIDE, Window, best_window, fitted_size, further_places
 
 FIRST_LOOK = 500
-"""Pictures that are looked at closely; of a larger collection those that a coarse look likes best."""
+"""Pictures that are looked at closely; of a larger collection those that a first look likes best."""
+
+FIRST_SIZES = 4
+"""Smaller sizes of a picture at which a first look compares it with the query at half its side."""
+
+WHOLE_SIZES = 2
+"""Of these, at how many with the query at its own side: it may fill more of a picture than half of its sides."""
 
 AGREEMENT_WEIGHT = 0.5
 """Weight of the matcher's agreement beside the window's cosine."""
@@ -164,9 +170,14 @@ def search_all(
     if negatives is not None and negatives.projection.key != index.projection.key:
         raise ValueError("the negatives' index has another projection, so that scores do not compare")
     for query in queries:
-        fitted = resize(query.detail, fitted_size(query.detail.shape[1::-1], QUERY_SIDE))
-        versions = [projected(model, index.projection, turn.apply(fitted)) for turn in settings.turns]
+        versions = _versions(index, model, query, settings.turns, QUERY_SIDE)
         yield _search_one(index, _Asked(model, query, settings, versions, show_progress), negatives)
+
+
+def _versions(index: Index, model: SegSwap, query: Query, turns: Sequence[Turn], side: int) -> list[torch.Tensor]:
+    """Return the cells of a query's versions, as large as a square of ``side`` pixels, float32 (h, w, K) each."""
+    fitted = resize(query.detail, fitted_size(query.detail.shape[1::-1], side))
+    return [projected(model, index.projection, turn.apply(fitted)) for turn in turns]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,13 +191,20 @@ class _Asked:
     show_progress: bool
 
     def windows(self, index: Index, numbers: np.ndarray) -> dict[int, Window]:
-        """Return the best window of pictures, by number; of many, those that a coarse look likes best."""
+        """Return the best window of pictures, by number; of many, those that a first look likes best."""
         if len(numbers) > FIRST_LOOK:
-            versions = [halved(version) for version in self.versions]
-            shown = self._shown(numbers, "first look (pictures)")
-            rough = [best_window(n, index.size(n), index.coarse_levels(n), versions).score for n in shown]
-            numbers = numbers[np.argsort(-np.array(rough), kind="stable")[:FIRST_LOOK]]
+            numbers = numbers[np.argsort(-self._first_look(index, numbers), kind="stable")[:FIRST_LOOK]]
         return self.close_windows(index, numbers)
+
+    def _first_look(self, index: Index, numbers: np.ndarray) -> np.ndarray:
+        """Return a rough score of each picture, (n,): the query and the pictures are half as large."""
+        halves = _versions(index, self.model, self.query, self.settings.turns, QUERY_SIDE // 2)
+        scores = []
+        for number in self._shown(numbers, "first look (pictures)"):
+            levels = index.levels(number, FIRST_SIZES)
+            looks = ((levels, halves), (levels[:WHOLE_SIZES], self.versions))
+            scores.append(max(best_window(number, index.size(number), *look).score for look in looks))
+        return np.array(scores)
 
     def close_windows(self, index: Index, numbers: Sequence[int] | np.ndarray) -> dict[int, Window]:
         """Return the best window of each picture, by number."""
