@@ -77,6 +77,18 @@ def test_windows_begin_outside_only_where_the_query_does_not_fit(whole, own):
     assert margin == 0 if own <= whole else whole + 2 * margin - own in (0, 1)
 
 
+@given(
+    st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=3),
+    st.integers(1, 5),
+    st.integers(1, 5),
+)
+def test_the_best_score_over_all_sizes_is_that_of_the_best_window(grids, h, w):
+    levels, query = [unit(*grid, 4, seed=n) for n, grid in enumerate(grids)], unit(h, w, 4, seed=9)
+    cells = torch.cat([level.flatten(0, 1) for level in levels])
+    expected = best_window(0, (100, 80), levels, [query]).score
+    assert windows.best_score(cells, grids, query) == pytest.approx(expected, abs=1e-5)
+
+
 def test_a_piece_of_a_picture_is_found_where_it_was_cut_out():
     levels = [unit(9, 12, 8, seed=1), unit(18, 24, 8, seed=2)]
     query = levels[1][5:11, 7:15]

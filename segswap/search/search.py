@@ -18,11 +18,19 @@ from segswap.models.segswap import SegSwap
 from segswap.progress import progress
 from segswap.randomness import generator
 from segswap.search.calibration import negatives_needed, p_values, threshold
-from segswap.search.cells import projected
+from segswap.search.cells import count, projected
 from segswap.search.confirm import Confirmed, confirm, query_features
 from segswap.search.index import Index
 from segswap.search.query import Query
-from segswap.search.windows import PLACE_SHARE, QUERY_SIDE, Window, best_window, fitted_size, further_places
+from segswap.search.windows import (
+    PLACE_SHARE,
+    QUERY_SIDE,
+    Window,
+    best_score,
+    best_window,
+    fitted_size,
+    further_places,
+)
 
 FIRST_LOOK = 500
 """Pictures that are looked at closely; of a larger collection those that a first look likes best."""
@@ -201,9 +209,10 @@ class _Asked:
         halves = _versions(index, self.model, self.query, self.settings.turns, QUERY_SIDE // 2)
         scores = []
         for number in self._shown(numbers, "first look (pictures)"):
-            levels = index.levels(number, FIRST_SIZES)
-            looks = ((levels, halves), (levels[:WHOLE_SIZES], self.versions))
-            scores.append(max(best_window(number, index.size(number), *look).score for look in looks))
+            cells, grids = index.smallest(number, FIRST_SIZES)
+            few, small = cells[: count(grids[:WHOLE_SIZES])], grids[:WHOLE_SIZES]
+            rough = [best_score(cells, grids, half) for half in halves]
+            scores.append(max(rough + [best_score(few, small, whole) for whole in self.versions]))
         return np.array(scores)
 
     def close_windows(self, index: Index, numbers: Sequence[int] | np.ndarray) -> dict[int, Window]:

@@ -91,11 +91,42 @@ def window_scores(cells: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
     if any(beyond := margins(cells.shape[:2], (h, w))):
         top, left = beyond
         cells = F.pad(cells, (0, 0, left, left, top, top))
-    height, width = cells.shape[:2]
+    return _diagonal_means(query.flatten(0, 1) @ cells.flatten(0, 1).T, query.shape[:2], cells.shape[:2])
+
+
+def _diagonal_means(cosines: torch.Tensor, query: tuple[int, int], grid: tuple[int, int]) -> torch.Tensor:
+    """Return scores of windows (rows, columns).
+
+    Args:
+        cosines: of a query's cells and those of a grid, (h * w, H * W); the columns may be some of a larger tensor's.
+        query, grid: (h, w) and (H, W), at least as large.
+    """
+    (h, w), (height, width), step = query, grid, cosines.stride(0)
     rows, columns = height - h + 1, width - w + 1
-    cosines = query.flatten(0, 1) @ cells.flatten(0, 1).T
-    along_x = cosines.as_strided((h, w, height, columns), (w * height * width, height * width + 1, width, 1)).sum(1)
+    sizes, strides = (h, w, height, columns), (w * step, step + 1, width, 1)
+    along_x = cosines.as_strided(sizes, strides, cosines.storage_offset()).sum(1)
     return along_x.as_strided((h, rows, columns), (height * columns + columns, columns, 1)).sum(0) / (h * w)
+
+
+def best_score(cells: torch.Tensor, grids: Sequence[tuple[int, int]], query: torch.Tensor) -> float:
+    """Return the score of a picture's best window, as ``best_window`` finds it; one product serves all sizes.
+
+    Args:
+        cells: unit vectors of a picture at its sizes, one size after the other, float32 (N, K).
+        grids: their rows and columns.
+        query: unit vectors of a query, float32 (h, w, K).
+    """
+    cosines = query.flatten(0, 1) @ cells.T
+    best, start = -math.inf, 0
+    for rows, columns in grids:
+        level = slice(start, start + rows * columns)
+        start = level.stop
+        if any(margins((rows, columns), query.shape[:2])):
+            scores = window_scores(cells[level].view(rows, columns, -1), query)
+        else:
+            scores = _diagonal_means(cosines[:, level], query.shape[:2], (rows, columns))
+        best = max(best, float(scores.max()))
+    return best
 
 
 def margins(picture: tuple[int, int], query: tuple[int, int]) -> tuple[int, int]:
