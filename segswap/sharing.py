@@ -425,6 +425,7 @@ def links(config: Config) -> dict[str, str]:
         if benchmark == "altered":
             found["altered_details"] = altered(config).folder
             found["altered_sift"] = sift(config).folder
+            found["features/altered"] = altered_index(config).folder
         if benchmark in PLACES:
             found[f"features/{benchmark}"] = places(config, benchmark).folder
         if benchmark in COLLECTIONS:

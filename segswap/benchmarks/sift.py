@@ -1,14 +1,14 @@
-"""SIFT beside a benchmark's matchers: keypoints, the ratio test, and a similarity that most matches agree on.
+"""SIFT on altered details, beside the matchers: a method that finds copies and has nothing to learn.
 
-What finds copies since 2004 (Lowe, Distinctive Image Features from Scale-Invariant Keypoints). A picture's score is
-the number of matches that agree on a similarity (RANSAC).
+Keypoints and the ratio test are those of Lowe (Distinctive Image Features from Scale-Invariant Keypoints, 2004). The
+score of a picture is the number of matches that agree on a similarity (RANSAC).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -28,6 +28,7 @@ _LEAST = 3
 """Matches that a similarity must explain: it puts any two of them right."""
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
 class Keypoints:
     """The keypoints of a picture.
 
@@ -36,11 +37,15 @@ class Keypoints:
         descriptors: float32 (n, 128).
     """
 
-    def __init__(self, picture: np.ndarray) -> None:
-        """Find them in a picture, RGB uint8 (H, W, 3)."""
+    places: np.ndarray
+    descriptors: np.ndarray
+
+    @classmethod
+    def of(cls, picture: np.ndarray) -> Keypoints:
+        """Find the keypoints of a picture, RGB uint8 (H, W, 3)."""
         found, descriptors = cv2.SIFT_create().detectAndCompute(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), None)
-        self.places = np.array([point.pt for point in found], np.float32).reshape(-1, 2)
-        self.descriptors = np.zeros((0, 128), np.float32) if descriptors is None else descriptors
+        places = np.array([point.pt for point in found], np.float32).reshape(-1, 2)
+        return cls(places, np.zeros((0, 128), np.float32) if descriptors is None else descriptors)
 
 
 def matches(query: Keypoints, picture: Keypoints) -> np.ndarray:
@@ -92,7 +97,7 @@ def predict(queries: Sequence[AlteredQuery], pictures: str | os.PathLike) -> pa.
     rows = []
     for path in progress(list_images(pictures), "SIFT (pictures)"):
         try:
-            picture = Keypoints(read_image(path))
+            picture = Keypoints.of(read_image(path))
         except UnreadableImage as error:
             print(f"left out: {error}", flush=True)
             continue
@@ -104,7 +109,7 @@ def predict(queries: Sequence[AlteredQuery], pictures: str | os.PathLike) -> pa.
 
 def _asked(query: AlteredQuery) -> tuple[Keypoints, tuple[int, int]]:
     """Return the keypoints of a query's detail, and its (width, height)."""
-    image = read_image(Path(query.file))
+    image = read_image(query.file)
     x1, y1, x2, y2 = query.query_box or (0, 0, *image.shape[1::-1])
     detail = np.ascontiguousarray(image[y1:y2, x1:x2])
-    return Keypoints(detail), detail.shape[1::-1]
+    return Keypoints.of(detail), detail.shape[1::-1]
