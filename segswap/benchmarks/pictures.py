@@ -246,7 +246,7 @@ def draw_altered(
                 x1, y1, x2, y2 = query.box
                 detail = fit(read_image(Path(pictures, query.picture))[y1:y2, x1:x2], _SIDE)
                 asked = _boxed(read_image(query.file), [query.query_box] if query.query_box else [], [])
-                row = [detail, caption(asked, kind.replace("_", " in a "))]
+                row = [detail, caption(asked, kind.replace("_", "\nin a "))]
                 found = [_first_result(query, each[number], pictures, threshold) for each in results.values()]
                 rows.append([*row, *found])
     write_picture(output, contact_sheet(rows))
