@@ -413,13 +413,7 @@ rule metrics_altered:
 rule sift_altered:
     """SIFT looks for every query in every picture: what does a method find that has nothing to learn?"""
     input:
-        queries=lambda wildcards: (
-            f"{SHARED}/altered/{shared('sift', 'queries')(wildcards)}/queries.json"
-        ),
-        images=lambda wildcards: (
-            f"{SHARED}/altered/{shared('sift', 'queries')(wildcards)}/images"
-        ),
-        pictures=shared("sift", "pictures"),
+        unpack(sift_inputs),
     output:
         f"{SHARED}/sift/{{part}}/predictions.parquet",
     log:
@@ -443,9 +437,7 @@ rule sift_altered:
 
 use rule metrics_altered as metrics_sift with:
     input:
-        queries=lambda wildcards: (
-            f"{SHARED}/altered/{shared('sift', 'queries')(wildcards)}/queries.json"
-        ),
+        unpack(sift_inputs),
         predictions=f"{SHARED}/sift/{{part}}/predictions.parquet",
     output:
         metrics=f"{SHARED}/sift/{{part}}/metrics.json",

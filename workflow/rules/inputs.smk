@@ -426,6 +426,17 @@ def altered_predictions(wildcards):
     }
 
 
+def sift_inputs(wildcards):
+    """Return the queries of altered details that SIFT looks for, and the pictures that it looks in."""
+    read = PARTS["sift", wildcards.part].settings
+    folder = f"{SHARED}/altered/{read['queries']}"
+    return {
+        "queries": f"{folder}/queries.json",
+        "images": f"{folder}/images",
+        "pictures": read["pictures"],
+    }
+
+
 def sift_file(name):
     """Return a function that gives a file of what SIFT gives on altered details."""
     return lambda wildcards: f"{sharing.sift(RUNS[wildcards.run]).folder}/{name}"
