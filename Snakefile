@@ -43,6 +43,7 @@ localrules:
     evaluate_pairs,
     evaluate_brueghel,
     evaluate_planted,
+    evaluate_altered,
     evaluate_tokyo247,
     evaluate_pitts30k,
     evaluate_own_places,

@@ -215,10 +215,12 @@ def _contradictions(config: Section) -> Iterator[str]:
     if objects["segments"]["min_area_share"] >= objects["segments"]["max_area_share"]:
         yield "objects.segments.min_area_share: must be below objects.segments.max_area_share"
     photometric = batch.get("photometric", {})
+    altered = config["benchmarks"].get("altered", {})
     for key, bounds in (
         ("pairs.stretch", pairs["stretch"]),
         ("train.stage2.mining.crop_scale", mining["crop_scale"]),
         ("train.batch.photometric.blur_radius", photometric.get("blur_radius", [0, 0])),
+        ("benchmarks.altered.share", altered.get("share", [0, 0])),
     ):
         if bounds[0] > bounds[1]:
             yield f"{key}: {bounds} has its lower bound above its upper one"
@@ -250,6 +252,8 @@ def _contradictions(config: Section) -> Iterator[str]:
         yield "train.stage2.mining.hard_above: must be above train.stage2.mining.zero_below"
     if pretrained and config["backbone"]["pretrain"]["pairs"] > min(pairs["train"].values()):
         yield "backbone.pretrain.pairs: a batch is larger than a training set of pairs"
+    if "altered" in config["benchmarks"]["run"] and not altered.get("pictures"):
+        yield "benchmarks.altered.pictures: must name a folder of pictures where benchmarks.run has 'altered'"
     yield from _backbone_contradictions(config["backbone"])
 
 

@@ -216,6 +216,44 @@ def planted(config: Config) -> Part:
     return Part("planted", "planted", settings)
 
 
+def has_altered(config: Config) -> bool:
+    """Return whether there are pictures for the benchmark of altered details."""
+    return bool(config["benchmarks"].get("altered", {}).get("pictures"))
+
+
+def altered(config: Config) -> Part:
+    """The queries of altered details.
+
+    Raises:
+        InputError: when the configuration names no pictures for them.
+    """
+    if not has_altered(config):
+        raise InputError(
+            "benchmarks.altered.pictures: is not set; the benchmark 'altered' cuts details out of the pictures of a "
+            "folder, name one there"
+        )
+    section = config["benchmarks"]["altered"]
+    settings = {
+        "pictures": section["pictures"],
+        "hosts": [section["hosts"]] if section["hosts"] else photo_folders(config, "heldout"),
+        "settings": {key: section[key] for key in ("details", "share")},
+        "seed": config["seed"],
+    }
+    return Part("altered", "altered", settings)
+
+
+def altered_index(config: Config) -> Part:
+    """The index in which altered details are searched."""
+    pictures = altered(config).settings["pictures"]
+    return Part("indexes", "altered", {"pictures": pictures, "backbone": backbone(config).name})
+
+
+def sift(config: Config) -> Part:
+    """What SIFT gives on altered details."""
+    queries = altered(config)
+    return Part("sift", "altered", {"pictures": queries.settings["pictures"], "queries": queries.name})
+
+
 def details_data(config: Config, benchmark: str) -> Config:
     """Return the paintings and the labels of a benchmark of details in paintings."""
     if benchmark == "planted":
@@ -305,14 +343,18 @@ def results(config: Config, matcher: str, benchmark: str) -> Config:
 
     Args:
         matcher: of ``MATCHERS``; what is trained is the run's own.
-        benchmark: ``pairs``, or one of ``DETAILS``, ``PLACES`` and ``COLLECTIONS``.
+        benchmark: ``pairs``, ``altered``, or one of ``DETAILS``, ``PLACES`` and ``COLLECTIONS``.
+
+    Raises:
+        InputError: when the benchmark is ``altered`` and has no pictures.
     """
+    features = _benchmark_features(config, benchmark)
     decided_by = {"trained": _trained, "untrained": _untrained, "baseline": calibration}
     # How many jobs share the work changes nothing, and labels of `validation` are read by trainings only.
     section = {k: v for k, v in config["benchmarks"][benchmark].items() if k not in ("chunks", "validation")}
     return {
         "matcher": decided_by[matcher](config),
-        "features": [part.name for part in _benchmark_features(config, benchmark)],
+        "features": [part.name for part in features],
         "settings": section,
         "protocol": config["protocol"],
     }
@@ -330,6 +372,8 @@ def _benchmark_features(config: Config, benchmark: str) -> list[Part]:
     """Return the features that a benchmark matches; their settings name its data."""
     if benchmark in DETAILS:
         return [details_features(config, benchmark)]
+    if benchmark == "altered":
+        return [altered(config), altered_index(config)]
     if benchmark in PLACES:
         return [places(config, benchmark)]
     if benchmark in COLLECTIONS:
@@ -343,6 +387,7 @@ def all_parts(config: Config) -> list[Part]:
         styles(config),
         backbone(config),
         planted(config),
+        *([altered(config), altered_index(config), sift(config)] if has_altered(config) else []),
         *(table for split in SPLITS for table in (objects(config, split), *source_tables(config, split))),
         *(pairs(config, split, kind) for split in SPLITS for kind in KINDS),
         *(pair_features(config, split, kind) for split in SPLITS for kind in KINDS),
@@ -377,6 +422,10 @@ def links(config: Config) -> dict[str, str]:
             found[f"features/{benchmark}"] = details_features(config, benchmark).folder
         if benchmark == "planted":
             found["planted_details"] = planted(config).folder
+        if benchmark == "altered":
+            found["altered_details"] = altered(config).folder
+            found["altered_sift"] = sift(config).folder
+            found["features/altered"] = altered_index(config).folder
         if benchmark in PLACES:
             found[f"features/{benchmark}"] = places(config, benchmark).folder
         if benchmark in COLLECTIONS:

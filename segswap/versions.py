@@ -18,6 +18,9 @@ PAIRS = 3
 BACKBONES = 1
 """Weights of others as a backbone of ours."""
 
+ALTERED = 1
+"""Queries of altered details."""
+
 FEATURES = 3
 PRETRAINING = 1
 TRAINING = 2

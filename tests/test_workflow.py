@@ -19,7 +19,7 @@ from workflow_runs import ROOT, copy_project, digests, files_below, planned, sna
 
 from segswap.commands.info import describe
 
-BENCHMARKS = ("pairs", "brueghel", "planted", "tokyo247", "pitts30k", "internet", "discovery")
+BENCHMARKS = ("pairs", "brueghel", "planted", "altered", "tokyo247", "pitts30k", "internet", "discovery")
 
 pytestmark = pytest.mark.slow
 

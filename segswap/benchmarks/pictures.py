@@ -10,13 +10,15 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from segswap.benchmarks import brueghel, places
+from segswap.benchmarks import altered, brueghel, places
+from segswap.benchmarks.altered import AlteredQuery
 from segswap.benchmarks.brueghel import Brueghel, BrueghelSettings
 from segswap.benchmarks.internet import read_truth
 from segswap.benchmarks.metrics import box_iou, first_ranks
@@ -212,6 +214,51 @@ def _result(dataset: Brueghel, query: brueghel.Query, row: dict, box: str, thres
     hit = any(box_iou(row[box], truth) > threshold for truth in truths)
     picture = _boxed(read_image(dataset.folder / row["image"]), truths, [(row[box], hit)])
     return right_or_wrong(picture, bool(truths))
+
+
+def draw_altered(
+    queries: Sequence[AlteredQuery],
+    pictures: str | os.PathLike,
+    table_by_matcher: Tables,
+    output: str | os.PathLike,
+    count: int = 3,
+    threshold: float = 0.3,
+) -> None:
+    """Draw queries of each kind: the detail as it was, the query, and the first picture that each matcher finds.
+
+    A frame is green where the picture is the right one, else red. In the right picture the true box is white; the found
+    box is green where its IoU with that is above the threshold, else red.
+
+    Args:
+        queries: of ``altered.load``.
+        pictures: folder of the pictures.
+        table_by_matcher: predictions, of ``altered.SCHEMA``.
+        output: the sheet.
+        count: details shown.
+    """
+    results = {name: altered.query_results(queries, table) for name, table in table_by_matcher.items()}
+    details = sorted({query.detail for query in queries})
+    shown = {details[n] for n in evenly_spread(len(details), count)}
+    rows = [_headings(["detail", "query", *results], [_SIDE] * (2 + len(results)))]
+    for kind in altered.KINDS:
+        for number, query in enumerate(queries):
+            if query.kind == kind and query.detail in shown:
+                x1, y1, x2, y2 = query.box
+                detail = fit(read_image(Path(pictures, query.picture))[y1:y2, x1:x2], _SIDE)
+                asked = _boxed(read_image(query.file), [query.query_box] if query.query_box else [], [])
+                row = [detail, caption(asked, kind.replace("_", "\nin a "))]
+                found = [_first_result(query, each[number], pictures, threshold) for each in results.values()]
+                rows.append([*row, *found])
+    write_picture(output, contact_sheet(rows))
+
+
+def _first_result(query: AlteredQuery, found: dict, pictures: str | os.PathLike, threshold: float) -> np.ndarray:
+    right = found["first"] == query.picture
+    box = found["first_box"]
+    boxes = [(box, right and box_iou(box, query.box) > threshold)] if box else []
+    picture = _boxed(read_image(Path(pictures, found["first"])), [query.box] if right else [], boxes)
+    said = f"right one at {found['rank']}" if found["rank"] else "right one absent"
+    return caption(right_or_wrong(picture, right), said)
 
 
 def draw_places(

@@ -27,6 +27,9 @@ _CAPTIONS = {
     "brueghel": "One query of each category and its first results. Frame: green where the picture shows the detail. "
     "Boxes: the label in white; the found box in green where the IoU is above the threshold, else in red.",
     "planted": "One query of each planted object and its first results, as for Brueghel.",
+    "altered": "A detail as it was, the query that was made of it, and the first picture that each method finds. "
+    "Frame: green where it is the right one. Boxes: the true one in white; the found one in green where the IoU is "
+    "above .3.",
     "tokyo247": "Query, best of the first ranking, best after re-ranking; green where it is the place.",
     "pitts30k": "Query, best of the first ranking, best after re-ranking; green where it is the place.",
     "own_places": "Query, best of the first ranking, best after re-ranking; green where it is the place.",

@@ -19,6 +19,9 @@ from segswap.report.published_tables import COMPARABLE, Metrics, published_html,
 _MATCHERS = (("segswap", "SegSwap", ""), ("untrained", "untrained", "untrained_"), ("cosine", "cosine", "baseline_"))
 """Column of the CSV, heading, and prefix of its keys in the metrics."""
 
+_BESIDE = (("sift", "SIFT", "sift_"),)
+"""The same of methods that some benchmarks have beside these; they have a column where there is such a benchmark."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
@@ -87,6 +90,16 @@ HEADLINES: dict[str, tuple[str, tuple[Measure, ...]]] = {
     ),
     "brueghel": ("Brueghel", _DETAILS),
     "planted": ("Planted details", _DETAILS),
+    "altered": (
+        "Altered details",
+        (
+            Measure("recall@1", "recall@1, %", "percent", lead=True),
+            Measure("recall@5", "recall@5, %", "percent"),
+            Measure("mrr", "mean reciprocal rank", "share"),
+            Measure("windows_recall@1", "before the matcher, recall@1, %", "percent", contest=False),
+            Measure("box_iou", "median IoU of the box", "share"),
+        ),
+    ),
     "tokyo247": ("Tokyo 24/7", _PLACES),
     "pitts30k": ("Pitts30k-test", _PLACES),
     "own_places": ("Own places", _PLACES),
@@ -127,6 +140,17 @@ class SummaryRow:
         return {name for name, value in present.items() if value == best}
 
 
+def _values(numbers: Mapping[str, float], key: str) -> dict[str, float | None]:
+    """Return a measure's values by column; methods beside the matchers are left out where they have none."""
+    matchers = {name: numbers.get(prefix + key) for name, _, prefix in _MATCHERS}
+    return matchers | {name: numbers[prefix + key] for name, _, prefix in _BESIDE if prefix + key in numbers}
+
+
+def _columns(rows: Sequence[SummaryRow]) -> tuple[tuple[str, str, str], ...]:
+    """Return the columns of some rows, as ``_MATCHERS``."""
+    return (*_MATCHERS, *(column for column in _BESIDE if any(column[0] in row.matchers for row in rows)))
+
+
 def summary_rows(metrics: Metrics, method: str | None) -> list[SummaryRow]:
     """Return the lines of the summary; benchmarks and measures that were not run are left out.
 
@@ -144,14 +168,14 @@ def summary_rows(metrics: Metrics, method: str | None) -> list[SummaryRow]:
     for benchmark, (_, measures) in HEADLINES.items():
         numbers = metrics.get(benchmark, {})
         for measure in measures:
-            matchers = {name: numbers.get(prefix + measure.key) for name, _, prefix in _MATCHERS}
+            matchers = _values(numbers, measure.key)
             if any(value is not None for value in matchers.values()):
                 rows.append(SummaryRow(benchmark, measure, matchers, published_share(benchmark, measure.key, method)))
     return rows
 
 
-_WITH_PARTS = ("discovery", "internet")
-"""Benchmarks whose headline measures are also shown for each detail or class: keys ``<measure>_<part>``."""
+_WITH_PARTS = ("altered", "discovery", "internet")
+"""Benchmarks whose headline measures are also shown for each kind, detail or class: keys ``<measure>_<part>``."""
 
 
 def part_rows(metrics: Metrics, method: str | None) -> list[SummaryRow]:
@@ -168,30 +192,32 @@ def part_rows(metrics: Metrics, method: str | None) -> list[SummaryRow]:
                 found.append((key.removeprefix(f"{own}_"), list(measures).index(own), key, measures[own]))
         for part, _, key, measure in sorted(found, key=lambda entry: entry[:2]):
             named = dataclasses.replace(measure, key=key, label=f"{part}: {measure.label}")
-            values = {name: numbers.get(prefix + key) for name, _, prefix in _MATCHERS}
-            rows.append(SummaryRow(benchmark, named, values, published_share(benchmark, key, method)))
+            published = published_share(benchmark, key, method)
+            rows.append(SummaryRow(benchmark, named, _values(numbers, key), published))
     return rows
 
 
 def summary_csv(rows: Sequence[SummaryRow]) -> str:
     """Return the summary as CSV: one line per benchmark and measure.
 
-    Columns: ``benchmark``, ``measure`` (key of the metrics), ``segswap``, ``untrained``, ``cosine``, ``published``,
-    ``difference`` (this run less published).
+    Columns: ``benchmark``, ``measure`` (key of the metrics), ``segswap``, ``untrained``, ``cosine``, ``sift`` (where a
+    benchmark has it), ``published``, ``difference`` (this run less published).
     Values are as in the metrics (shares in [0, 1], ``median_error`` in cells), in full precision; empty where
     absent.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["benchmark", "measure", *(name for name, _, _ in _MATCHERS), "published", "difference"])
+    names = [name for name, _, _ in _columns(rows)]
+    writer.writerow(["benchmark", "measure", *names, "published", "difference"])
     for row in rows:
-        values = [*row.matchers.values(), row.published, row.difference]
+        values = [*(row.matchers.get(name) for name in names), row.published, row.difference]
         writer.writerow([row.benchmark, row.measure.key, *("" if v is None else repr(float(v)) for v in values)])
     return text.getvalue()
 
 
 def _summary_grid(rows: Sequence[SummaryRow], method: str, facts: Mapping[str, str] | None) -> Grid:
-    bold = "Bold: the best of the run's own three. Difference: SegSwap here less published."
+    and_beside = "".join(f" and {heading}" for _, heading, _ in _columns(rows)[len(_MATCHERS) :])
+    bold = f"Bold: the best of the run's own three{and_beside}. Difference: SegSwap here less published."
     beside = (
         f'Published: "{method}", which this run repeats, on the full-size data sets. {COMPARABLE}'
         if is_published(method)
@@ -203,16 +229,17 @@ def _summary_grid(rows: Sequence[SummaryRow], method: str, facts: Mapping[str, s
 
 def _rows_grid(title: str, rows: Sequence[SummaryRow], notes: tuple[str, ...] = ()) -> Grid:
     body = []
+    columns = _columns(rows)
     previous = None
     for row in rows:
         name = HEADLINES[row.benchmark][0] if row.benchmark != previous else ""
         previous, best = row.benchmark, row.best()
-        values = [Cell(row.measure.text(value), column in best) for column, value in row.matchers.items()]
+        values = [Cell(row.measure.text(row.matchers.get(column)), column in best) for column, _, _ in columns]
         published = "" if row.published is None else row.measure.text(row.published)
         values += [Cell(published), Cell(row.measure.signed(row.difference))]
         body.append([Cell(name, left=True), Cell(row.measure.label, left=True), *values])
     head = [Cell("benchmark", left=True), Cell("measure", left=True)]
-    head += [Cell(heading) for _, heading, _ in _MATCHERS] + [Cell("published"), Cell("difference")]
+    head += [Cell(heading) for _, heading, _ in columns] + [Cell("published"), Cell("difference")]
     return Grid(title, head, body, notes=notes)
 
 
@@ -235,15 +262,17 @@ def summary_markdown(metrics: Metrics, method: str, facts: Mapping[str, str] | N
 
 def _all_numbers(benchmark: str, numbers: Mapping[str, float]) -> str:
     """Return every number of a benchmark as a table that opens on demand: a row per measure, a column per matcher."""
-    prefixes = tuple(prefix for _, _, prefix in _MATCHERS if prefix)
+    beside = [column for column in _BESIDE if any(key.startswith(column[2]) for key in numbers)]
+    columns = (*_MATCHERS, *beside)
+    prefixes = tuple(prefix for _, _, prefix in columns if prefix)
     keys = dict.fromkeys(
         next((key.removeprefix(prefix) for prefix in prefixes if key.startswith(prefix)), key) for key in numbers
     )
     rows = (
-        [key, *(number(numbers[prefix + key]) if prefix + key in numbers else ABSENT for _, _, prefix in _MATCHERS)]
+        [key, *(number(numbers[prefix + key]) if prefix + key in numbers else ABSENT for _, _, prefix in columns)]
         for key in keys
     )
-    content = table(["measure", *(heading for _, heading, _ in _MATCHERS)], rows)
+    content = table(["measure", *(heading for _, heading, _ in columns)], rows)
     return f"<details><summary>All numbers: {escape(HEADLINES[benchmark][0])}</summary>{content}</details>"
 
 

@@ -29,6 +29,12 @@ rule evaluate_planted:
         benchmark_files("planted"),
 
 
+rule evaluate_altered:
+    """Changed details, alone and in photos: of which picture is each? Needs no labels; SIFT stands beside."""
+    input:
+        benchmark_files("altered"),
+
+
 rule evaluate_tokyo247:
     """Places by night among places by day; the data must be requested."""
     input:
@@ -273,6 +279,237 @@ rule metrics_details:
         " --metrics {output.metrics:q}"
         " --queries {output.queries:q}"
         " {input.predictions:q}"
+        " > {log:q} 2>&1"
+
+
+# Altered details
+
+
+rule alter_details:
+    """Details of a folder's pictures are altered and repainted, and pasted into photos: queries whose picture is known."""
+    input:
+        pictures=shared("altered", "pictures"),
+        hosts=shared("altered", "hosts"),
+    output:
+        images=directory(f"{SHARED}/altered/{{part}}/images"),
+        queries=f"{SHARED}/altered/{{part}}/queries.json",
+    log:
+        f"{SHARED_LOGS}/alter_details-{{part}}.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=memory(2000),
+        runtime=60,
+    params:
+        settings=shared_json("altered", "settings"),
+        seed=shared("altered", "seed"),
+        folder=lambda wildcards, output: str(Path(output.queries).parent),
+        version=versions.ALTERED,
+    shell:
+        "python workflow/scripts/alter_details.py"
+        " --pictures {input.pictures:q}"
+        " --hosts {input.hosts:q}"
+        " --settings {params.settings:q}"
+        " --seed {params.seed}"
+        " --folder {params.folder:q}"
+        " > {log:q} 2>&1"
+
+
+rule index_altered:
+    """The pictures are indexed for the search, once for all matchers; the index is deleted when all have searched."""
+    input:
+        unpack(backbone_inputs("indexes")),
+        pictures=shared("indexes", "pictures"),
+    output:
+        temp(directory(f"{SHARED}/indexes/{{part}}/index")),
+    log:
+        f"{SHARED_LOGS}/index_altered-{{part}}.log",
+    benchmark:
+        f"{SHARED}/indexes/{{part}}/benchmarks/index_altered-{{part}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 4
+    resources:
+        mem_mb=memory(4000),
+        runtime=240,
+        gpu=1,
+        device=DEVICE,
+    params:
+        backbone=trunk("indexes"),
+        version=versions.FEATURES,
+    shell:
+        "python workflow/scripts/index_altered.py"
+        " --pictures {input.pictures:q}"
+        " --weights {input.weights:q}"
+        " --backbone {params.backbone:q}"
+        " --device {resources.device}"
+        " --index {output:q}"
+        " > {log:q} 2>&1"
+
+
+rule predict_altered:
+    """Every query is searched among the pictures: windows of all of them, and the matcher's look at the best ones."""
+    input:
+        unpack(matcher_inputs),
+        unpack(altered_inputs),
+        index=altered_index,
+    output:
+        f"{RESULTS}/altered/{{matcher}}/predictions.parquet",
+    log:
+        f"{LOGS}/predict_altered-{{matcher}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/predict_altered-{{matcher}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 4
+    resources:
+        mem_mb=memory(4000),
+        runtime=720,
+        gpu=1,
+        device=DEVICE,
+    params:
+        matched=setting("benchmarks", "altered", "matched"),
+        baseline=baseline_flag,
+        version=versions.PREDICTIONS,
+    shell:
+        "python workflow/scripts/predict_altered.py"
+        " --pictures {input.pictures:q}"
+        " --queries {input.queries:q}"
+        " --index {input.index:q}"
+        " --matched {params.matched}"
+        " --checkpoint {input.checkpoint:q}"
+        " {params.baseline}"
+        " --device {resources.device}"
+        " --predictions {output:q}"
+        " > {log:q} 2>&1"
+
+
+rule metrics_altered:
+    """Whether the right picture comes first, before and after the matcher, and whether the box lies right."""
+    input:
+        unpack(altered_inputs),
+        predictions=f"{RESULTS}/altered/{{matcher}}/predictions.parquet",
+    output:
+        metrics=f"{RESULTS}/altered/{{matcher}}/metrics.json",
+        results=f"{RESULTS}/altered/{{matcher}}/queries.parquet",
+    log:
+        f"{LOGS}/metrics_altered-{{matcher}}.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=memory(1000),
+        runtime=30,
+    params:
+        version=versions.METRICS,
+    shell:
+        "python workflow/scripts/metrics_altered.py"
+        " --queries {input.queries:q}"
+        " --predictions {input.predictions:q}"
+        " --metrics {output.metrics:q}"
+        " --results {output.results:q}"
+        " > {log:q} 2>&1"
+
+
+rule sift_altered:
+    """SIFT looks for every query in every picture: what does a method find that has nothing to learn?"""
+    input:
+        unpack(sift_inputs),
+    output:
+        f"{SHARED}/sift/{{part}}/predictions.parquet",
+    log:
+        f"{SHARED_LOGS}/sift_altered-{{part}}.log",
+    benchmark:
+        f"{SHARED}/sift/{{part}}/benchmarks/sift_altered-{{part}}.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=memory(2000),
+        runtime=240,
+    params:
+        version=versions.PREDICTIONS,
+    shell:
+        "python workflow/scripts/sift_altered.py"
+        " --pictures {input.pictures:q}"
+        " --queries {input.queries:q}"
+        " --predictions {output:q}"
+        " > {log:q} 2>&1"
+
+
+use rule metrics_altered as metrics_sift with:
+    input:
+        unpack(sift_inputs),
+        predictions=f"{SHARED}/sift/{{part}}/predictions.parquet",
+    output:
+        metrics=f"{SHARED}/sift/{{part}}/metrics.json",
+        results=f"{SHARED}/sift/{{part}}/queries.parquet",
+    log:
+        f"{SHARED_LOGS}/metrics_sift-{{part}}.log",
+
+
+rule join_altered:
+    """The numbers of the matchers on altered details stand side by side, and SIFT's with them."""
+    input:
+        trained=matcher_metrics("trained", "altered"),
+        untrained=matcher_metrics("untrained", "altered"),
+        baseline=matcher_metrics("baseline", "altered"),
+        sift=sift_file("metrics.json"),
+    output:
+        report(
+            f"{RESULTS}/metrics/altered.json",
+            caption="../report/metrics.rst",
+            category="Results",
+            subcategory="Metrics",
+            labels={"run": "{run}", "benchmark": "altered"},
+        ),
+    log:
+        f"{LOGS}/join_altered.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=memory(500),
+        runtime=10,
+    shell:
+        "python workflow/scripts/join_metrics.py"
+        " --trained {input.trained:q}"
+        " --untrained {input.untrained:q}"
+        " --baseline {input.baseline:q}"
+        " --sift {input.sift:q}"
+        " --output {output:q}"
+        " > {log:q} 2>&1"
+
+
+rule picture_altered:
+    """Some details, the queries made of them, and the first picture that each matcher and SIFT find."""
+    input:
+        unpack(altered_inputs),
+        unpack(altered_predictions),
+        sift=sift_file("predictions.parquet"),
+    output:
+        report(
+            f"{RESULTS}/pictures/altered.jpg",
+            caption="../report/picture.rst",
+            category="Results",
+            subcategory="Pictures",
+            labels={"run": "{run}", "benchmark": "altered"},
+        ),
+    log:
+        f"{LOGS}/picture_altered.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=memory(2000),
+        runtime=60,
+    params:
+        version=versions.PICTURES,
+    shell:
+        "python workflow/scripts/picture_altered.py"
+        " --pictures {input.pictures:q}"
+        " --queries {input.queries:q}"
+        " --trained {input.trained:q}"
+        " --untrained {input.untrained:q}"
+        " --baseline {input.baseline:q}"
+        " --sift {input.sift:q}"
+        " --output {output:q}"
         " > {log:q} 2>&1"
 
 

@@ -387,16 +387,59 @@ def pair_predictions_by_matcher(wildcards):
     }
 
 
-def matcher_metrics(matcher):
-    """Return a function that gives the metrics of one matcher on a benchmark."""
+def matcher_metrics(matcher, benchmark=None):
+    """Return a function that gives the metrics of one matcher on a benchmark; where none is given, a wildcard is."""
 
     def path(wildcards):
-        name = wildcards.benchmark
+        name = benchmark or wildcards.benchmark
         folder = "pairs_benchmark" if name == "pairs" else name
         run = results_maker(wildcards.run, matcher, name)
         return f"results/{run}/{folder}/{matcher}/metrics.json"
 
     return path
+
+
+def altered_inputs(wildcards):
+    """Return the queries of altered details, and the pictures that they are searched in."""
+    part = sharing.altered(RUNS[wildcards.run])
+    return {
+        "queries": f"{part.folder}/queries.json",
+        "images": f"{part.folder}/images",
+        "pictures": part.settings["pictures"],
+    }
+
+
+def altered_index(wildcards):
+    """Return the index in which altered details are searched."""
+    return f"{sharing.altered_index(RUNS[wildcards.run]).folder}/index"
+
+
+def altered_predictions(wildcards):
+    """Return the predictions of altered details by matcher."""
+    makers = {
+        matcher: results_maker(wildcards.run, matcher, "altered")
+        for matcher in MATCHERS
+    }
+    return {
+        matcher: f"results/{run}/altered/{matcher}/predictions.parquet"
+        for matcher, run in makers.items()
+    }
+
+
+def sift_inputs(wildcards):
+    """Return the queries of altered details that SIFT looks for, and the pictures that it looks in."""
+    read = PARTS["sift", wildcards.part].settings
+    folder = f"{SHARED}/altered/{read['queries']}"
+    return {
+        "queries": f"{folder}/queries.json",
+        "images": f"{folder}/images",
+        "pictures": read["pictures"],
+    }
+
+
+def sift_file(name):
+    """Return a function that gives a file of what SIFT gives on altered details."""
+    return lambda wildcards: f"{sharing.sift(RUNS[wildcards.run]).folder}/{name}"
 
 
 def place_data(wildcards):

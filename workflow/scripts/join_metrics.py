@@ -18,11 +18,14 @@ def main() -> None:
     parser.add_argument("--trained", required=True, help="keys stay as they are")
     parser.add_argument("--untrained", required=True, help="keys get the prefix untrained_")
     parser.add_argument("--baseline", required=True, help="keys get the prefix baseline_")
+    parser.add_argument("--sift", help="keys get the prefix sift_, where a benchmark has them")
     parser.add_argument("--output", required=True, help="numbers to write (JSON)")
     args = parser.parse_args()
     joined = {}
-    for prefix, path in (("", args.trained), ("untrained_", args.untrained), ("baseline_", args.baseline)):
-        joined |= {prefix + key: value for key, value in read_json_object(path).items()}
+    files = {"": args.trained, "untrained_": args.untrained, "baseline_": args.baseline, "sift_": args.sift}
+    for prefix, path in files.items():
+        if path is not None:
+            joined |= {prefix + key: value for key, value in read_json_object(path).items()}
     write_json(args.output, joined)
 
 
