@@ -215,7 +215,7 @@ def compare_windows(model: SegSwap, index: Index, rounds: int) -> Seconds:
     query = projected(model, index.projection, resize(detail, fitted_size(detail.shape[1::-1], QUERY_SIDE)))
     pictures = [index.levels(number) for number in range(len(index))]
     size = index.size(0)
-    turned = [[cells.permute(2, 0, 1).contiguous() for cells in levels] for levels in pictures]
+    turned = [[cells.permute(2, 0, 1).contiguous() for cells in levels.maps()] for levels in pictures]
     kernel = query.permute(2, 0, 1).contiguous()
     ways = {
         "ours": lambda: [best_window(0, size, levels, [query]).score for levels in pictures],

@@ -77,12 +77,12 @@ def test_the_cells_are_those_of_the_pictures_at_all_sizes(folder, model, store):
     np.testing.assert_array_equal(found.read(2), picture)
     sizes = level_sizes((120, 100))
     assert len(sizes) > 3 and found.grids[2] == tuple((height // 16, width // 16) for width, height in sizes)
-    for level, size in zip(found.levels(2), sizes, strict=True):
+    for level, size in zip(found.levels(2).maps(), sizes, strict=True):
         expected = projected(model, found.projection, resize(picture, size))
         np.testing.assert_allclose(level, expected, atol=0.6 / 127)
-    cells, grids = found.smallest(2, 2)
-    assert torch.equal(cells, torch.cat([level.flatten(0, 1) for level in found.levels(2)[:2]]))
-    assert list(grids) == [tuple(level.shape[:2]) for level in found.levels(2)[:2]]
+    few, all_sizes = found.levels(2, 2), found.levels(2)
+    assert few.grids == all_sizes.grids[:2] and torch.equal(few.cells, all_sizes.cells[: len(few.cells)])
+    assert torch.equal(all_sizes.first(2).cells, few.cells)
 
 
 def test_it_is_made_once_and_says_what_it_takes(folder, model, store, read, capsys):
@@ -184,7 +184,7 @@ def test_unreadable_pictures_are_left_out_and_named(folder, model, store, read, 
     assert "2 left out:" in said and "2.jpg: " in said and "do not decode as a picture" in said
     assert len(found.cells) == sum(rows * columns for grids in found.grids for rows, columns in grids)
     last = projected(model, found.projection, resize(read_image(folder / "5.jpg"), level_sizes((120, 100))[-1]))
-    np.testing.assert_allclose(found.levels(2)[-1], last, atol=0.6 / 127)
+    np.testing.assert_allclose(found.levels(2).maps()[-1], last, atol=0.6 / 127)
     read.clear()
     assert len(open_index(folder, model, store)) == 3
     assert sorted(read) == ["2.jpg", "4.jpg"], "only whether they open by now"
@@ -236,7 +236,7 @@ def test_pictures_of_any_form_are_indexed(tmp_path, model, store, size):
     (tmp_path / "odd" / "1.png").write_bytes(encode_jpeg(draw_picture(1, size=size)))
     found = open_index(tmp_path / "odd", model, store)
     assert found.sizes.tolist() == [list(size)]
-    assert all(torch.isfinite(level).all() for level in found.levels(0))
+    assert torch.isfinite(found.levels(0).cells).all()
 
 
 # Interruptions, damage, and other processes

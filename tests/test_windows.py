@@ -16,7 +16,16 @@ from segswap.errors import InputError
 from segswap.search import windows
 from segswap.search.cells import as_bytes, as_vectors
 from segswap.search.projection import Projection
-from segswap.search.windows import QUERY_SIDE, SIDES, best_window, fitted_size, further_places, level_sizes, margins
+from segswap.search.windows import (
+    QUERY_SIDE,
+    SIDES,
+    Levels,
+    best_window,
+    fitted_size,
+    further_places,
+    level_sizes,
+    margins,
+)
 
 LENGTHS = st.integers(1, 5000)
 
@@ -24,6 +33,11 @@ LENGTHS = st.integers(1, 5000)
 def unit(*shape: int, seed: int = 0) -> torch.Tensor:
     """Return random unit vectors (..., K)."""
     return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
+
+
+def levels(*maps: torch.Tensor) -> Levels:
+    """Return the maps (H, W, K) of a picture at its sizes as an index gives them."""
+    return Levels(torch.cat([cells.flatten(0, 1) for cells in maps]), [tuple(cells.shape[:2]) for cells in maps])
 
 
 # Sizes
@@ -60,7 +74,7 @@ def test_the_first_level_shows_a_picture_as_large_as_a_query():
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 5), st.integers(1, 5), st.integers(0, 5))
 def test_the_score_of_a_window_is_the_mean_cosine_over_the_query(height, width, h, w, seed):
     picture, query = unit(height, width, 3, seed=seed), unit(h, w, 3, seed=seed + 1)
-    found = windows.window_scores(picture, query)
+    (found,) = windows.window_scores(levels(picture), query)
     top, left = margins((height, width), (h, w))
     padded = torch.zeros(height + 2 * top, width + 2 * left, 3)
     padded[top : top + height, left : left + width] = picture
@@ -82,17 +96,20 @@ def test_windows_begin_outside_only_where_the_query_does_not_fit(whole, own):
     st.integers(1, 5),
     st.integers(1, 5),
 )
-def test_the_best_score_over_all_sizes_is_that_of_the_best_window(grids, h, w):
-    levels, query = [unit(*grid, 4, seed=n) for n, grid in enumerate(grids)], unit(h, w, 4, seed=9)
-    cells = torch.cat([level.flatten(0, 1) for level in levels])
-    expected = best_window(0, (100, 80), levels, [query]).score
-    assert windows.best_score(cells, grids, query) == pytest.approx(expected, abs=1e-5)
+def test_sizes_are_scored_together_as_each_alone(grids, h, w):
+    maps, query = [unit(*grid, 4, seed=n) for n, grid in enumerate(grids)], unit(h, w, 4, seed=9)
+    together = windows.window_scores(levels(*maps), query)
+    for scores, alone in zip(together, maps, strict=True):
+        torch.testing.assert_close(scores, windows.window_scores(levels(alone), query)[0])
+    best = max(float(scores.max()) for scores in together)
+    assert windows.best_score(levels(*maps), query) == pytest.approx(best, abs=1e-6)
+    assert best_window(0, (100, 80), levels(*maps), [query]).score == pytest.approx(best, abs=1e-6)
 
 
 def test_a_piece_of_a_picture_is_found_where_it_was_cut_out():
-    levels = [unit(9, 12, 8, seed=1), unit(18, 24, 8, seed=2)]
-    query = levels[1][5:11, 7:15]
-    found = best_window(3, (480, 360), levels, [unit(6, 8, 8, seed=3), query])
+    small, large = unit(9, 12, 8, seed=1), unit(18, 24, 8, seed=2)
+    query = large[5:11, 7:15]
+    found = best_window(3, (480, 360), levels(small, large), [unit(6, 8, 8, seed=3), query])
     assert (found.picture, found.version) == (3, 1) and found.score == pytest.approx(1, abs=1e-5)
     assert found.box == pytest.approx((7 * 20, 5 * 20, 15 * 20, 11 * 20))
 
@@ -102,19 +119,19 @@ def test_a_detail_that_occurs_twice_has_two_places_and_its_neighbours_have_none(
     query = unit(5, 5, 8, seed=5)
     picture[2:7, 3:8] = query
     picture[12:17, 20:25] = F.normalize(query + 0.3 * unit(5, 5, 8, seed=6), dim=-1)
-    best = best_window(0, (300, 200), [picture], [query])
+    best = best_window(0, (300, 200), levels(picture), [query])
     assert best.box == (30, 20, 80, 70)
-    (further,) = further_places(best, (300, 200), [picture], [query], 0.7 * best.score)
+    (further,) = further_places(best, (300, 200), levels(picture), [query], 0.7 * best.score)
     assert further.box == (200, 120, 250, 170) and 0.7 < further.score < best.score
-    assert further_places(best, (300, 200), [picture], [query], 0.999) == []
+    assert further_places(best, (300, 200), levels(picture), [query], 0.999) == []
 
 
 def test_no_more_places_of_a_picture_than_are_allowed():
     picture, query = unit(60, 60, 8, seed=7), unit(5, 5, 8, seed=8)
     for n in range(6):
         picture[10 * n : 10 * n + 5, 10 * n : 10 * n + 5] = query
-    best = best_window(0, (600, 600), [picture], [query])
-    assert len(further_places(best, (600, 600), [picture], [query], 0.5)) == windows.MAX_PLACES - 1
+    best = best_window(0, (600, 600), levels(picture), [query])
+    assert len(further_places(best, (600, 600), levels(picture), [query], 0.5)) == windows.MAX_PLACES - 1
 
 
 # Cells

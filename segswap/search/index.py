@@ -37,7 +37,7 @@ from segswap.search.cells import (
 )
 from segswap.search.growing import Growing
 from segswap.search.projection import Projection
-from segswap.search.windows import SIDES, fitted_size
+from segswap.search.windows import SIDES, Levels, fitted_size
 
 FORMAT = "segswap-index-2"
 
@@ -96,14 +96,10 @@ class Index:
         """Return the (width, height) of a picture in pixels."""
         return tuple(self.sizes[number].tolist())
 
-    def levels(self, number: int) -> list[torch.Tensor]:
-        """Return the cells of a picture at its sizes, each float32 (h, w, K)."""
-        return [as_vectors(level) for level in self.stored(number)]
-
-    def smallest(self, number: int, most: int) -> tuple[torch.Tensor, tuple[Grid, ...]]:
-        """Return the cells of a picture at its ``most`` smallest sizes, float32 (N, K), and their grids."""
+    def levels(self, number: int, most: int | None = None) -> Levels:
+        """Return the cells of a picture at its sizes, smallest first; of many, the ``most`` first."""
         grids, start = self.grids[number][:most], self._starts[number]
-        return as_vectors(self.cells[start : start + count(grids)]), grids
+        return Levels(as_vectors(self.cells[start : start + count(grids)]), grids)
 
     def stored(self, number: int) -> list[np.ndarray]:
         """Return the cells of a picture as they lie on the disk, int8 (h, w, K) at each size."""

@@ -18,7 +18,7 @@ from segswap.models.segswap import SegSwap
 from segswap.progress import progress
 from segswap.randomness import generator
 from segswap.search.calibration import negatives_needed, p_values, threshold
-from segswap.search.cells import count, projected
+from segswap.search.cells import projected
 from segswap.search.confirm import Confirmed, confirm, query_features
 from segswap.search.index import Index
 from segswap.search.query import Query
@@ -37,9 +37,6 @@ FIRST_LOOK = 500
 
 FIRST_SIZES = 4
 """Smaller sizes of a picture at which a first look compares it with the query at half its side."""
-
-WHOLE_SIZES = 2
-"""Of these, at how many with the query at its own side: it may fill more of a picture than half of its sides."""
 
 AGREEMENT_WEIGHT = 0.5
 """Weight of the matcher's agreement beside the window's cosine."""
@@ -205,14 +202,15 @@ class _Asked:
         return self.close_windows(index, numbers)
 
     def _first_look(self, index: Index, numbers: np.ndarray) -> np.ndarray:
-        """Return a rough score of each picture, (n,): the query and the pictures are half as large."""
+        """Return a rough score of each picture, (n,): the query is half as large, the pictures have smaller sizes."""
         halves = _versions(index, self.model, self.query, self.settings.turns, QUERY_SIDE // 2)
         scores = []
         for number in self._shown(numbers, "first look (pictures)"):
-            cells, grids = index.smallest(number, FIRST_SIZES)
-            few, small = cells[: count(grids[:WHOLE_SIZES])], grids[:WHOLE_SIZES]
-            rough = [best_score(cells, grids, half) for half in halves]
-            scores.append(max(rough + [best_score(few, small, whole) for whole in self.versions]))
+            levels = index.levels(number, FIRST_SIZES)
+            # A query that fills more than half of a picture's sides is compared as a whole, with the first size.
+            small = levels.first(1)
+            rough = [best_score(levels, half) for half in halves]
+            scores.append(max(rough + [best_score(small, whole) for whole in self.versions]))
         return np.array(scores)
 
     def close_windows(self, index: Index, numbers: Sequence[int] | np.ndarray) -> dict[int, Window]:
@@ -222,13 +220,18 @@ class _Asked:
 
     def shortlist(self, index: Index, windows: dict[int, Window]) -> list[Window]:
         """Return the best places, best first: the best window of each picture, and further ones that are as good."""
-        found = list(windows.values())
+        # A picture's further places are below its best: of pictures that are not listed themselves, none would be.
+        found = self._listed(index, windows.values())
         least = PLACE_SHARE * max((window.score for window in found), default=0.0)
         for window in [window for window in found if window.score >= least > 0]:
             number = window.picture
             found += further_places(window, index.size(number), index.levels(number), self.versions, least)
-        found.sort(key=lambda window: (-window.score, index.names[window.picture]))
-        return found[: self.settings.shortlist or None]
+        return self._listed(index, found)
+
+    def _listed(self, index: Index, windows: Iterable[Window]) -> list[Window]:
+        """Return as many of the windows as are listed, best first (ties by name)."""
+        ordered = sorted(windows, key=lambda window: (-window.score, index.names[window.picture]))
+        return ordered[: self.settings.shortlist or None]
 
     def confirmed(self, places: Sequence[tuple[Index, Window]]) -> dict[tuple[Index, Window], Confirmed]:
         """Return what the matcher says of windows; of pictures that have gone since, nothing."""
@@ -245,6 +248,7 @@ class _Asked:
         return progress(items, what) if self.show_progress and len(items) else items
 
 
+@torch.inference_mode()
 def _search_one(index: Index, asked: _Asked, negatives: Index | None) -> Result:
     settings = asked.settings
     own = index.copies(asked.query.file)

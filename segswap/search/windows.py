@@ -73,60 +73,72 @@ def level_sizes(size: tuple[int, int]) -> list[tuple[int, int]]:
     return list(dict.fromkeys(fitted_size(size, side) for side in sides))
 
 
-def window_scores(cells: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
-    """Return the score of each window of a picture.
+@dataclasses.dataclass(frozen=True)
+class Levels:
+    """A picture's cells at its sizes.
+
+    Attributes:
+        cells: unit vectors, one size after the other, float32 (N, K).
+        grids: (rows, columns) of each size.
+    """
+
+    cells: torch.Tensor
+    grids: Sequence[tuple[int, int]]
+
+    def first(self, count: int) -> Levels:
+        """Return the first sizes alone, at most so many."""
+        grids = self.grids[:count]
+        return Levels(self.cells[: sum(rows * columns for rows, columns in grids)], grids)
+
+    def maps(self) -> list[torch.Tensor]:
+        """Return the cells at each size, float32 (rows, columns, K)."""
+        parts = self.cells.split([rows * columns for rows, columns in self.grids])
+        return [part.unflatten(0, grid) for part, grid in zip(parts, self.grids, strict=True)]
+
+
+def window_scores(levels: Levels, query: torch.Tensor) -> list[torch.Tensor]:
+    """Return the score of each window of a picture, for each of its sizes.
 
     One product of matrices gives the cosine of each query cell with each cell of the picture. The score of a window is
     a sum along a diagonal of these: views with a stride of one row, or column, more add them up without a copy. Where
     the query has more rows or columns than the picture, cells outside of the picture have a cosine of 0.
 
     Args:
-        cells: unit vectors of a picture, float32 (H, W, K).
+        levels: of a picture.
         query: unit vectors of a query, float32 (h, w, K).
 
     Returns:
-        float32 (rows, columns), the first one ``margins`` outside of the picture.
+        float32 (rows, columns) each, the first window ``margins`` outside of the picture.
     """
     h, w = query.shape[:2]
-    if any(beyond := margins(cells.shape[:2], (h, w))):
-        top, left = beyond
-        cells = F.pad(cells, (0, 0, left, left, top, top))
-    return _diagonal_means(query.flatten(0, 1) @ cells.flatten(0, 1).T, query.shape[:2], cells.shape[:2])
-
-
-def _diagonal_means(cosines: torch.Tensor, query: tuple[int, int], grid: tuple[int, int]) -> torch.Tensor:
-    """Return scores of windows (rows, columns).
-
-    Args:
-        cosines: of a query's cells and those of a grid, (h * w, H * W); the columns may be some of a larger tensor's.
-        query, grid: (h, w) and (H, W), at least as large.
-    """
-    (h, w), (height, width), step = query, grid, cosines.stride(0)
-    rows, columns = height - h + 1, width - w + 1
-    sizes, strides = (h, w, height, columns), (w * step, step + 1, width, 1)
-    along_x = cosines.as_strided(sizes, strides, cosines.storage_offset()).sum(1)
-    return along_x.as_strided((h, rows, columns), (height * columns + columns, columns, 1)).sum(0) / (h * w)
-
-
-def best_score(cells: torch.Tensor, grids: Sequence[tuple[int, int]], query: torch.Tensor) -> float:
-    """Return the score of a picture's best window, as ``best_window`` finds it; one product serves all sizes.
-
-    Args:
-        cells: unit vectors of a picture at its sizes, one size after the other, float32 (N, K).
-        grids: their rows and columns.
-        query: unit vectors of a query, float32 (h, w, K).
-    """
-    cosines = query.flatten(0, 1) @ cells.T
-    best, start = -math.inf, 0
-    for rows, columns in grids:
-        level = slice(start, start + rows * columns)
-        start = level.stop
-        if any(margins((rows, columns), query.shape[:2])):
-            scores = window_scores(cells[level].view(rows, columns, -1), query)
+    cosines = (query.flatten(0, 1) / (h * w)) @ levels.cells.T
+    count = cosines.shape[1]
+    # Sums over w neighbours, for all sizes at once. Those across the end of a row mean nothing, and are not read.
+    runs = max(0, count - w + 1)
+    along_x = cosines.as_strided((h, w, runs), (w * count, count + 1, 1)).sum(1)
+    scores, start = [], 0
+    for rows, columns in levels.grids:
+        if rows < h or columns < w:
+            scores.append(_padded_scores(cosines[:, start : start + rows * columns], (rows, columns), (h, w)))
         else:
-            scores = _diagonal_means(cosines[:, level], query.shape[:2], (rows, columns))
-        best = max(best, float(scores.max()))
-    return best
+            size, strides = (h, rows - h + 1, columns - w + 1), (runs + columns, columns, 1)
+            scores.append(along_x.as_strided(size, strides, start).sum(0))
+        start += rows * columns
+    return scores
+
+
+def _padded_scores(cosines: torch.Tensor, grid: tuple[int, int], query: tuple[int, int]) -> torch.Tensor:
+    """Return the scores of windows at one size, with cosines (h * w, rows * columns) of 0 around it."""
+    (h, w), (top, left) = query, margins(grid, query)
+    padded = F.pad(cosines.unflatten(1, grid), (left, left, top, top))
+    height, width = padded.shape[1:]
+    strides = (width * height * w + width, width * height + 1, width, 1)
+    return padded.as_strided((h, w, height - h + 1, width - w + 1), strides).sum((0, 1))
+
+
+def best_score(levels: Levels, query: torch.Tensor) -> float:
+    """Return the score of a picture's best window, over all its sizes; ``best_window`` says where that is."""
+    return max(float(scores.max()) for scores in window_scores(levels, query))
 
 
 def margins(picture: tuple[int, int], query: tuple[int, int]) -> tuple[int, int]:
@@ -138,29 +150,27 @@ def margins(picture: tuple[int, int], query: tuple[int, int]) -> tuple[int, int]
     return tuple(max(0, math.ceil((own - whole) / 2)) for whole, own in zip(picture, query, strict=True))
 
 
-def best_window(
-    number: int, size: tuple[int, int], levels: Sequence[torch.Tensor], versions: Sequence[torch.Tensor]
-) -> Window:
+def best_window(number: int, size: tuple[int, int], levels: Levels, versions: Sequence[torch.Tensor]) -> Window:
     """Return the best window of a picture, over all its levels and all versions of the query.
 
     Args:
         number: of the picture in its index. size: its (width, height) in pixels.
-        levels: cells of the picture at its sizes, each float32 (H, W, K), unit vectors.
+        levels: its cells.
         versions: cells of the query as given, turned, ..., each float32 (h, w, K), unit vectors.
     """
     best = (-math.inf, 0, 0, 0)
     for version, query in enumerate(versions):
-        for level, cells in enumerate(levels):
-            value, place = window_scores(cells, query).flatten().max(0)
+        for level, scores in enumerate(window_scores(levels, query)):
+            value, place = scores.flatten().max(0)
             best = max(best, (float(value), version, level, int(place)), key=lambda found: found[0])
     value, version, level, place = best
-    return _window(number, size, levels[level], versions[version], value, version, place)
+    return _window(number, size, levels.grids[level], versions[version], value, version, place)
 
 
 def further_places(
     best: Window,
     size: tuple[int, int],
-    levels: Sequence[torch.Tensor],
+    levels: Levels,
     versions: Sequence[torch.Tensor],
     least: float,
 ) -> list[Window]:
@@ -171,10 +181,10 @@ def further_places(
         least: score that a further window needs.
     """
     windows = [
-        _window(best.picture, size, cells, query, value, version, place)
+        _window(best.picture, size, grid, query, value, version, place)
         for version, query in enumerate(versions)
-        for cells in levels
-        for value, place in _peaks(window_scores(cells, query), least)
+        for grid, scores in zip(levels.grids, window_scores(levels, query), strict=True)
+        for value, place in _peaks(scores, least)
     ]
     kept = [best]
     for window in sorted(windows, key=lambda window: -window.score):
@@ -194,14 +204,14 @@ def _peaks(scores: torch.Tensor, least: float) -> Iterator[tuple[float, int]]:
 def _window(
     number: int,
     size: tuple[int, int],
-    cells: torch.Tensor,
+    grid: tuple[int, int],
     query: torch.Tensor,
     value: float,
     version: int,
     place: int,
 ) -> Window:
-    """Return the window at a flat place of the scores of a picture's level."""
-    (h, w), (height, width) = query.shape[:2], cells.shape[:2]
+    """Return the window at a flat place of the scores of a picture at one size, of ``grid`` cells."""
+    (h, w), (height, width) = query.shape[:2], grid
     top, left = margins((height, width), (h, w))
     row, column = divmod(place, width + 2 * left - w + 1)
     cell_x, cell_y = size[0] / width, size[1] / height
