@@ -48,11 +48,11 @@ from segswap.models.checkpoint import load_backbone
 from segswap.models.segswap import SegSwap
 from segswap.models.transformer import Transformer, TransformerSettings
 from segswap.randomness import generator
-from segswap.search.cells import Grid, projected
+from segswap.search.cells import projected
 from segswap.search.index import Index, open_index
 from segswap.search.query import Query, read_query
 from segswap.search.search import SearchSettings, search
-from segswap.search.windows import QUERY_SIDE, best_window, fitted_size, margins
+from segswap.search.windows import QUERY_SIDE, Grid, best_window, fitted_size, margins
 
 PLAIN_SIDES = (384, 512, 704)
 """Shorter sides of pictures in the plain form."""

@@ -16,7 +16,8 @@ from pycocotools import mask as coco_mask
 
 from segswap.errors import InputError
 from segswap.files import read_json
-from segswap.pairs.objects import SCHEMA, ObjectSettings, ObjectTable, build_object_table, decode_segmentation
+from segswap.pairs.coco import build_object_table
+from segswap.pairs.objects import SCHEMA, ObjectSettings, ObjectTable, decode_segmentation
 
 SETTINGS = ObjectSettings(min_area_share=0.01, max_area_share=0.6, max_bad_share=0.4)
 SQUARE = [10.0, 10.0, 30.0, 10.0, 30.0, 30.0, 10.0, 30.0]

@@ -52,6 +52,7 @@ def test_a_port_in_use_is_found_out_before_anything_slow(monkeypatch):
         ("--side", 100, "expected a positive multiple of 16"),
         ("--false-positives", 2, "expected a share"),
         ("--folder", "nowhere", "no such folder"),
+        ("--negatives", "somewhere", "name the --folder to search"),
     ],
 )
 def test_wrong_values_are_refused(monkeypatch, checkpoint, flag, value, words):

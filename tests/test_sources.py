@@ -21,7 +21,8 @@ from segswap.errors import InputError
 from segswap.files import read_json
 from segswap.images import read_image
 from segswap.pairs import sources as sources_module
-from segswap.pairs.objects import SCHEMA, ObjectSettings, ObjectTable, build_object_table
+from segswap.pairs.coco import build_object_table
+from segswap.pairs.objects import SCHEMA, ObjectSettings, ObjectTable
 from segswap.pairs.recipe import PairRecipe, PairSettings
 from segswap.pairs.render import Photos, make_pair, pair_geometry, render
 from segswap.pairs.segments import SegmentSettings, build_segment_table

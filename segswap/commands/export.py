@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mask-threshold",
         type=float,
+        default=0.5,
         metavar="VALUE",
         help="change the masks so that this value becomes 0.5, as a model that marks too little, or too much, needs; "
         "choose the value on training pairs",
@@ -45,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mask-slope",
         type=float,
+        default=1.0,
         metavar="FACTOR",
         help="make masks rise so much more steeply around the threshold (above 1), or less; default: 1",
     )
@@ -111,12 +113,8 @@ def execute(args: argparse.Namespace) -> None:
     if args.half and args.form != "safetensors":
         raise InputError(f"--half: the form {args.form} has weights of 32 bits; use --form safetensors")
     model, _ = load_checkpoint(args.checkpoint)
-    if args.mask_threshold is not None or args.mask_slope is not None:
-        _rescale_masks(
-            model,
-            threshold=0.5 if args.mask_threshold is None else args.mask_threshold,
-            slope=1.0 if args.mask_slope is None else args.mask_slope,
-        )
+    if (args.mask_threshold, args.mask_slope) != (0.5, 1.0):
+        _rescale_masks(model, args.mask_threshold, args.mask_slope)
     if args.half:
         model.matcher.half()
     print("\n".join(f"written: {path}" for path in _write(model, args.form, args.output)))

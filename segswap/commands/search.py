@@ -17,11 +17,8 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
-from segswap.commands.arguments import (
-    add_checkpoint_argument,
-    add_search_arguments,
-    search_settings,
-)
+from segswap.commands.arguments import add_checkpoint_argument
+from segswap.commands.search_arguments import add_search_arguments, search_settings
 from segswap.device import add_device_argument, pick_device
 from segswap.errors import InputError
 from segswap.files import make_folder

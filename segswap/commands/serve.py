@@ -13,11 +13,8 @@ import contextlib
 import socket
 import sys
 
-from segswap.commands.arguments import (
-    add_checkpoint_argument,
-    add_search_arguments,
-    search_settings,
-)
+from segswap.commands.arguments import add_checkpoint_argument
+from segswap.commands.search_arguments import add_search_arguments, search_settings
 from segswap.device import add_device_argument, pick_device
 from segswap.errors import InputError
 from segswap.matching.match import default_sides
@@ -58,6 +55,8 @@ def _check(args: argparse.Namespace) -> None:
     """Raise ``InputError`` for a value that cannot be meant."""
     if not 0 < args.max_upload <= 1000:
         raise InputError(f"--max-upload {args.max_upload:g}: expected MB, above 0 and up to 1000")
+    if args.negatives and not args.folder:
+        raise InputError(f"--negatives {args.negatives}: judge scores of a search; name the --folder to search, too")
 
 
 def _say_hidden(index: Index) -> None:
@@ -87,7 +86,7 @@ def _serve(args: argparse.Namespace, settings: SearchSettings, listening: socket
     model, about = load_checkpoint(args.checkpoint, pick_device(args.device))
     index = open_index(args.folder, model, args.store, args.subfolders) if args.folder else None
     negatives = None
-    if index and args.negatives:
+    if args.negatives:
         negatives = open_index(args.negatives, model, subfolders=args.subfolders, projection=index.projection)
     if index:
         _say_hidden(index)

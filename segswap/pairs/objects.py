@@ -1,4 +1,4 @@
-"""The object table: one row per object that can be cut out, whatever found it (COCO annotations by default).
+"""The object table: one row per object that can be cut out, whatever found it (``coco``, ``yolo``, ``segments``).
 
 Everything behind the table is the same code for every source of segments. Format: docs/formats.md.
 """
@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from pycocotools import mask as coco_mask
 
 from segswap.errors import InputError
-from segswap.files import read_json, whole_file, write_json
+from segswap.files import whole_file, write_json
 from segswap.geometry import mask_box
 from segswap.images import UnreadableImage, image_size
 from segswap.progress import progress
@@ -169,53 +169,6 @@ class Annotations:
     broken: Sequence[dict[str, Any]] = ()
 
 
-def read_coco(path: str | os.PathLike) -> Annotations:
-    """Read a COCO annotation file.
-
-    Raises:
-        InputError: when it is not COCO's layout, or two images have one id.
-    """
-    coco = read_json(path)
-    photos: dict[Any, AnnotatedPhoto] = {}
-    try:
-        categories = {c["id"]: c["name"] for c in coco["categories"]}
-        for image in coco["images"]:
-            photo = AnnotatedPhoto(image["file_name"], int(image["width"]), int(image["height"]))
-            first = photos.setdefault(image["id"], photo)
-            if first != photo:
-                raise InputError(
-                    f"{path}: {first.name} and {photo.name} both have the image id {image['id']}; expected an id for "
-                    "each, as annotations name their image by it. Where files were joined, give them as they were, as "
-                    "several sources (objects.train.sources)"
-                )
-        return Annotations(str(path), photos, categories, coco["annotations"])
-    except (KeyError, TypeError) as error:
-        raise InputError(
-            f"{path}: not a COCO annotation file ({error} is missing); "
-            "expected lists 'images', 'annotations' and 'categories'"
-        ) from None
-
-
-def build_object_table(
-    annotations: str | os.PathLike,
-    images: str | os.PathLike,
-    table: str | os.PathLike,
-    problems: str | os.PathLike,
-    settings: ObjectSettings,
-) -> None:
-    """Read a COCO annotation file and write the object table (Parquet) and what was left out (JSON).
-
-    A row is written for every annotation whose mask decodes, whose photo is there and has the annotated size, and whose
-    area share lies within the bounds; crowds keep a row (``iscrowd``) but are never sampled. What is left out is
-    counted by reason in ``problems``, and missing or unreadable photos and broken annotations are named there.
-
-    Raises:
-        InputError: as of ``read_coco``; when more than ``max_bad_share`` of the photos or annotations are bad, or when
-            no object is left.
-    """
-    write_annotated_objects(read_coco(annotations), images, table, problems, settings)
-
-
 def write_annotated_objects(
     annotations: Annotations,
     images: str | os.PathLike,
@@ -223,7 +176,15 @@ def write_annotated_objects(
     problems: str | os.PathLike,
     settings: ObjectSettings,
 ) -> None:
-    """Write the object table of annotated photos in a folder, and what was left out; see ``build_object_table``."""
+    """Write the object table (Parquet) of annotated photos in a folder, and what was left out (JSON).
+
+    An annotation has a row if its mask decodes, its photo is there and has the annotated size, and its area share lies
+    within the bounds. Crowds keep a row (``iscrowd``) but are never sampled. What is left out is counted by reason in
+    ``problems``, and missing or unreadable photos and broken annotations are named there.
+
+    Raises:
+        InputError: when more than ``max_bad_share`` of the photos or annotations are bad, or when no object is left.
+    """
     origin, photos, entries = annotations.origin, annotations.photos, annotations.entries
     sizes: dict[str, tuple[int, int]] = {}
     unreadable: dict[str, str] = {}

@@ -29,11 +29,10 @@ def build_yolo_table(
 ) -> None:
     """Read YOLO labels and write the object table (Parquet) and what was left out (JSON).
 
-    Rows and counts are as of COCO annotations (``objects.build_object_table``).
+    Rows and counts: ``objects.write_annotated_objects``.
 
     Raises:
-        InputError: as of ``read_yolo``; when more than ``max_bad_share`` of the photos or lines are bad, or when no
-            object is left.
+        InputError: as of ``read_yolo`` and ``objects.write_annotated_objects``.
     """
     write_annotated_objects(read_yolo(images, labels, names), images, table, problems, settings)
 

@@ -198,8 +198,7 @@ def write_page(
         summary: HTML of ``tables.write_summary``; taken in as it is.
         history: SVG of ``plots.plot_history``; taken in as it is.
         pictures: JPEG or PNG, by benchmark; embedded.
-        objects: problems JSON of an object table (``pairs.objects.build_object_table``, ``pairs.sources.join_tables``),
-            by split.
+        objects: problems JSON of an object table (``pairs.objects``, or ``pairs.sources.join_tables``), by split.
         pair_sets: ``manifest.json`` of a pair set, by name.
         galleries: HTML pages, by name; linked by their path relative to the page.
         clusters: page of the clusters that discovery found; linked.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 
@@ -12,9 +10,6 @@ from segswap.matching.features import images_to_tensor
 from segswap.models.segswap import SegSwap
 from segswap.search.projection import Projection
 from segswap.search.windows import level_sizes
-
-Grid = tuple[int, int]
-"""Rows and columns of cells."""
 
 _UNIT = 127
 """The byte of a 1: rounding moves a cosine of 64 numbers by some .002."""
@@ -50,8 +45,3 @@ def as_bytes(cells: torch.Tensor) -> np.ndarray:
 def as_vectors(cells: np.ndarray) -> torch.Tensor:
     """Return what ``as_bytes`` has made as float32 again."""
     return torch.from_numpy(np.multiply(cells, 1 / _UNIT, dtype=np.float32))
-
-
-def count(grids: Sequence[Grid]) -> int:
-    """Return the number of cells of some grids."""
-    return sum(rows * columns for rows, columns in grids)

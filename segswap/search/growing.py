@@ -19,8 +19,7 @@ import numpy as np
 
 from segswap.errors import InputError
 from segswap.files import read_json, write_json
-from segswap.search.cells import count
-from segswap.search.windows import SIDES
+from segswap.search.windows import SIDES, count
 
 _SAVE_SECONDS = 30.0
 """Time between two notes."""
@@ -118,10 +117,6 @@ class Growing:
         self._file.flush()
         write_json(self._note, {"key": self._key, "images": self.images, "left_out": self.left_out}, orphan=True)
         self._saved_at = time.monotonic()
-
-    def give_up(self) -> None:
-        """Forget what is done: the next attempt is to look again."""
-        self.images, self.left_out = {}, {}
 
     def finish(self) -> Grown:
         """Put the file in place."""

@@ -28,16 +28,10 @@ from segswap.matching.features import backbone_key
 from segswap.models.segswap import SegSwap
 from segswap.progress import progress
 from segswap.randomness import generator
-from segswap.search.cells import (
-    Grid,
-    as_vectors,
-    count,
-    picture_cells,
-    window_features,
-)
+from segswap.search.cells import as_vectors, picture_cells, window_features
 from segswap.search.growing import Growing
 from segswap.search.projection import Projection
-from segswap.search.windows import SIDES, Levels, fitted_size
+from segswap.search.windows import SIDES, Grid, Levels, count, fitted_size
 
 FORMAT = "segswap-index-2"
 

@@ -1,7 +1,7 @@
 """Windows: a detail of one size is slid over the cells of a picture at several sizes.
 
 A detail must be looked for at its own size. The query is brought to ``QUERY_SIDE`` and each picture to ``SIDES``, so
-a detail of any share of a picture meets its likeness at about its own scale. The score of a window is the mean cosine
+a detail of any share meets its likeness at about its own scale. The score of a window is the mean cosine
 over the query's cells. docs/search.md holds the experiments behind the numbers of this module.
 """
 
@@ -73,22 +73,31 @@ def level_sizes(size: tuple[int, int]) -> list[tuple[int, int]]:
     return list(dict.fromkeys(fitted_size(size, side) for side in sides))
 
 
+Grid = tuple[int, int]
+"""Rows and columns of cells."""
+
+
+def count(grids: Sequence[Grid]) -> int:
+    """Return the number of cells of some grids."""
+    return sum(rows * columns for rows, columns in grids)
+
+
 @dataclasses.dataclass(frozen=True)
 class Levels:
     """A picture's cells at its sizes.
 
     Attributes:
         cells: unit vectors, one size after the other, float32 (N, K).
-        grids: (rows, columns) of each size.
+        grids: of the sizes.
     """
 
     cells: torch.Tensor
-    grids: Sequence[tuple[int, int]]
+    grids: Sequence[Grid]
 
-    def first(self, count: int) -> Levels:
+    def first(self, most: int) -> Levels:
         """Return the first sizes alone, at most so many."""
-        grids = self.grids[:count]
-        return Levels(self.cells[: sum(rows * columns for rows, columns in grids)], grids)
+        grids = self.grids[:most]
+        return Levels(self.cells[: count(grids)], grids)
 
     def maps(self) -> list[torch.Tensor]:
         """Return the cells at each size, float32 (rows, columns, K)."""
@@ -112,10 +121,10 @@ def window_scores(levels: Levels, query: torch.Tensor) -> list[torch.Tensor]:
     """
     h, w = query.shape[:2]
     cosines = (query.flatten(0, 1) / (h * w)) @ levels.cells.T
-    count = cosines.shape[1]
+    cells = cosines.shape[1]
     # Sums over w neighbours, for all sizes at once. Those across the end of a row mean nothing, and are not read.
-    runs = max(0, count - w + 1)
-    along_x = cosines.as_strided((h, w, runs), (w * count, count + 1, 1)).sum(1)
+    runs = max(0, cells - w + 1)
+    along_x = cosines.as_strided((h, w, runs), (w * cells, cells + 1, 1)).sum(1)
     scores, start = [], 0
     for rows, columns in levels.grids:
         if rows < h or columns < w:
@@ -127,7 +136,7 @@ def window_scores(levels: Levels, query: torch.Tensor) -> list[torch.Tensor]:
     return scores
 
 
-def _padded_scores(cosines: torch.Tensor, grid: tuple[int, int], query: tuple[int, int]) -> torch.Tensor:
+def _padded_scores(cosines: torch.Tensor, grid: Grid, query: Grid) -> torch.Tensor:
     """Return the scores of windows at one size, with cosines (h * w, rows * columns) of 0 around it."""
     (h, w), (top, left) = query, margins(grid, query)
     padded = F.pad(cosines.unflatten(1, grid), (left, left, top, top))
@@ -141,7 +150,7 @@ def best_score(levels: Levels, query: torch.Tensor) -> float:
     return max(float(scores.max()) for scores in window_scores(levels, query))
 
 
-def margins(picture: tuple[int, int], query: tuple[int, int]) -> tuple[int, int]:
+def margins(picture: Grid, query: Grid) -> tuple[int, int]:
     """Return by how many cells (rows, columns) windows begin outside of a picture: 0 where the query fits.
 
     Args:
@@ -204,7 +213,7 @@ def _peaks(scores: torch.Tensor, least: float) -> Iterator[tuple[float, int]]:
 def _window(
     number: int,
     size: tuple[int, int],
-    grid: tuple[int, int],
+    grid: Grid,
     query: torch.Tensor,
     value: float,
     version: int,

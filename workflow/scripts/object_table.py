@@ -9,7 +9,8 @@ Example:
 
 from __future__ import annotations
 
-from segswap.pairs.objects import ObjectSettings, build_object_table
+from segswap.pairs.coco import build_object_table
+from segswap.pairs.objects import ObjectSettings
 from segswap.program import argument_parser, run, settings
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -61,7 +62,7 @@ class WeightFile:
     config: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
-class Backbone(nn.Module):
+class Backbone(nn.Module, ABC):
     """Images to features. A family sets the attributes and writes ``forward``; the other methods have a plain form.
 
     Attributes:
@@ -84,12 +85,12 @@ class Backbone(nn.Module):
     def distinction(self) -> str:
         return json.dumps(self.settings.described(), sort_keys=True)
 
+    @abstractmethod
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Map RGB images (B, 3, H, W) in [0, 1] to features (B, C, H/16, W/16), L2-normalised per cell.
 
         H and W are multiples of 16. What the network wants besides (mean and deviation, padding) happens inside.
         """
-        raise NotImplementedError
 
     def window_features(self, images: torch.Tensor) -> torch.Tensor:
         """Return the features (B, C', H/16, W/16) by which small windows of pictures are compared.

@@ -1,0 +1,57 @@
+"""Arguments of the commands that search a folder. Other commands start sooner without what these import."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from segswap.commands.arguments import check_side
+from segswap.matching.match import turns
+from segswap.search.search import SearchSettings
+from segswap.search.windows import QUERY_SIDE
+
+
+def add_search_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what decides how a folder is indexed and searched, beside the folder itself, for ``search_settings``."""
+    parser.add_argument("--subfolders", action="store_true", help="look into the subfolders of all folders, too")
+    parser.add_argument("--store", type=Path, help="folder that keeps the index; default: in the user's cache")
+    parser.add_argument(
+        "--shortlist", type=int, default=50, help="places that are listed, the best ones; 0: of all pictures"
+    )
+    parser.add_argument(
+        "--matched", type=int, default=8, help="of these, how many the matcher looks at; more take longer; 0: none"
+    )
+    parser.add_argument(
+        "--side",
+        type=int,
+        default=QUERY_SIDE,
+        help="side in pixels of a square as large as the query when the matcher looks at it; larger gives finer masks "
+        "and takes longer (default: %(default)s)",
+    )
+    parser.add_argument("--rotations", action="store_true", help="try the query rotated by quarters, too")
+    parser.add_argument("--flips", action="store_true", help="try the query mirrored, too")
+    parser.add_argument(
+        "--negatives", type=Path, help="folder of pictures without the query, by which scores are judged"
+    )
+    parser.add_argument(
+        "--false-positives",
+        type=float,
+        default=0.01,
+        help="share of pictures without the query that may come out above the threshold",
+    )
+
+
+def search_settings(args: argparse.Namespace) -> SearchSettings:
+    """Return the settings of ``add_search_arguments``.
+
+    Raises:
+        InputError: for a value that cannot be meant.
+    """
+    check_side(args.side)
+    return SearchSettings(
+        shortlist=args.shortlist,
+        matched=args.matched,
+        side=args.side,
+        turns=turns(args.rotations, args.flips),
+        false_positives=args.false_positives,
+    ).checked()
