@@ -101,3 +101,17 @@ def test_programs_that_use_no_model_do_not_load_pytorch(program):
     path = ROOT.parent / "workflow" / "scripts" / f"{program}.py"
     code = f"import runpy, sys; runpy.run_path({str(path)!r}); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_programs_with_a_model_do_not_load_the_compiler_of_pytorch():
+    """A third of what most jobs of a small world take would go into it."""
+    path = ROOT.parent / "workflow" / "scripts" / "train_stage.py"
+    code = f"import runpy, sys; runpy.run_path({str(path)!r}); sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_commands_that_search_no_folder_do_not_load_the_search():
+    code = (
+        "import sys, segswap.commands.match; sys.exit(any(name.startswith('segswap.search') for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

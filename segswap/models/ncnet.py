@@ -139,6 +139,10 @@ def _best_scores(scores: torch.Tensor, cells: torch.Tensor, seen: torch.Tensor) 
 class NcNet(nn.Module):
     """Nc-Net on features; inputs and outputs are those of ``segswap.models.transformer.Transformer``."""
 
+    # A compiled graph wants sizes that it knows; here they depend on the data. (The decorator of PyTorch that says the
+    # same imports the whole compiler, which takes seconds in every program.)
+    compilable = False
+
     def __init__(self, settings: NcNetSettings) -> None:
         super().__init__()
         self.settings = settings
@@ -164,8 +168,6 @@ class NcNet(nn.Module):
             in_step = weight.flatten(3).flatten(1, 2).diagonal(dim1=1, dim2=2)
             in_step += KERNEL**2 / inputs
 
-    # A compiled graph wants sizes that it knows; here they depend on the data.
-    @torch.compiler.disable
     def forward(
         self,
         x: torch.Tensor,

@@ -159,7 +159,13 @@ class _Net(nn.Module):
 
 
 class Transformer(nn.Module):
-    """The cross-image transformer; parameter names are those of the published checkpoint (``net....``)."""
+    """The cross-image transformer; parameter names are those of the published checkpoint (``net....``).
+
+    Attributes:
+        compilable: whether ``torch.compile`` takes it.
+    """
+
+    compilable = True
 
     def __init__(self, settings: TransformerSettings) -> None:
         super().__init__()

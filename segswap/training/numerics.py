@@ -38,9 +38,9 @@ class Numerics:
         precision = pick_precision(self.precision, device, on_gpu="bfloat16")
         return Numerics(precision, decided(self.compile, gpu), decided(self.deterministic, not gpu))
 
-    def compiled(self, module: nn.Module) -> nn.Module:
-        """Return the module, compiled if that is wanted; after ``on``."""
-        return torch.compile(module) if self.compile == "always" else module
+    def compiled(self, matcher: nn.Module) -> nn.Module:
+        """Return a matcher, compiled if that is wanted and it is ``compilable``; after ``on``."""
+        return torch.compile(matcher) if self.compile == "always" and matcher.compilable else matcher
 
     @contextlib.contextmanager
     def repeatable(self) -> Iterator[None]:
