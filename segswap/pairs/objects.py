@@ -334,11 +334,10 @@ def write_annotated_objects(
         try:
             if not isinstance(entry, dict):
                 raise ValueError(f"{reprlib.repr(entry)} is no annotation; expected an object of JSON")
-            image_id, category_id = (
-                _known(photos, entry, "image_id"),
-                _known(annotations.categories, entry, "category_id"),
-            )
-            iscrowd, segmentation, photo = _is_crowd(entry), entry.get("segmentation"), photos[image_id]
+            image_id = _known(photos, entry, "image_id")
+            category_id = _known(annotations.categories, entry, "category_id")
+            iscrowd, segmentation = _is_crowd(entry), entry.get("segmentation")
+            photo = photos[image_id]
             header = headers.get(photo.name)
             if header is None:
                 left_out["image unreadable" if photo.name in unreadable else "image missing"] += 1
