@@ -28,6 +28,7 @@ _FLIPS = {2: 1, 3: -1, 4: 0}
 """OpenCV's code of the flip that an EXIF orientation asks for; 5 to 8 are 1 to 4 after a transpose."""
 
 _AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+"""OpenCV follows orientations of some formats only, and finds others than Pillow: ``turn`` follows them all."""
 
 # What is read is decided here; Pillow on its own warns from 89 million pixels on and refuses twice that.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
@@ -137,7 +138,7 @@ def _orientation(picture: Image.Image, file: BinaryIO) -> int:
             exif = Image.Exif()
             exif.load(picture.info.get("exif") or (_last_exif(file) if picture.format == "PNG" else b""))
             orientation = exif.get(ExifTags.Base.Orientation)
-    return orientation if orientation in range(1, 9) else 1
+    return int(orientation) if orientation in range(1, 9) else 1
 
 
 def _last_exif(file: BinaryIO) -> bytes:
