@@ -272,7 +272,11 @@ def _backbone_contradictions(backbone: Section) -> Iterator[str]:
             yield f"backbone.{key}: is a setting of ResNets; leave it out where architecture is {architecture}"
 
 
-_SOURCE_KEYS = {"annotations": (("annotations",), ()), "yolo": (("labels",), ("names",)), "segments": ((), ())}
+_SOURCE_KEYS = {
+    "annotations": (("annotations",), ("frame",)),
+    "yolo": (("labels",), ("names", "frame")),
+    "segments": ((), ()),
+}
 """What a source of each kind needs beside its images, and what it may have."""
 
 
@@ -281,8 +285,8 @@ def _source_problems(objects: Section, schema: Section) -> Iterator[str]:
     for split in ("train", "heldout"):
         sources = objects[split].get("sources", [])
         known = schema["properties"]["objects"]["properties"][split]["properties"]
-        for key in ("annotations", "images", "source"):
-            if sources and objects[split][key] != known[key]["default"]:
+        for key in ("annotations", "images", "source", "frame"):
+            if sources and objects[split].get(key, known[key]["default"]) != known[key]["default"]:
                 yield f"objects.{split}.{key}: is not read beside objects.{split}.sources; make it one of the sources"
         for number, source in enumerate(sources):
             name, kind = f"objects.{split}.sources.{number}", source["source"]

@@ -185,7 +185,9 @@ def write_text(path: str | os.PathLike, text: str, orphan: bool = False) -> None
 def write_json(path: str | os.PathLike, value: Any, orphan: bool = False) -> None:
     """Write ``value`` as indented JSON with sorted keys, so equal values give equal bytes; ``orphan`` as for
     ``whole_file``."""
-    write_text(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n", orphan)
+    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    # Names of files may have bytes that are not UTF-8. Python's escape of them is JSON's own.
+    write_bytes(path, text.encode("utf-8", "backslashreplace"), orphan)
 
 
 def write_arrays(path: str | os.PathLike, compressed: bool = True, **arrays: np.ndarray) -> None:
@@ -222,7 +224,7 @@ def read_json(path: str | os.PathLike) -> Any:
         raise InputError(f"{path}: no such file; expected a JSON file") from None
     except (IsADirectoryError, NotADirectoryError, PermissionError) as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); expected a JSON file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no JSON or UTF-8, or numbers or lists beyond any sense
         raise InputError(f"{path}: not readable as JSON ({error}); restore or remake the file") from None
 
 

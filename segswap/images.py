@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import os
+import struct
 import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 
 from segswap.errors import InputError
 
@@ -21,8 +24,11 @@ MAX_PIXELS = 400_000_000
 
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
 
-_QUARTER_TURNS = (5, 6, 7, 8)
-"""EXIF orientations that exchange width and height."""
+_FLIPS = {2: 1, 3: -1, 4: 0}
+"""OpenCV's code of the flip that an EXIF orientation asks for; 5 to 8 are 1 to 4 after a transpose."""
+
+_AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+"""OpenCV follows orientations of some formats only, and finds others than Pillow: ``turn`` follows them all."""
 
 # What is read is decided here; Pillow on its own warns from 89 million pixels on and refuses twice that.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
@@ -52,26 +58,102 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
         raise UnreadableImage(f"{path}: {error}; replace or remove the file") from None
 
 
-def image_size(path: str | os.PathLike) -> tuple[int, int]:
-    """Return the (width, height) in pixels of a picture as ``read_image`` gives it, from its header.
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """What a picture's header says of its pixels.
 
-    No pixel is decoded, unless Pillow does not understand the header. So whatever lies behind the header is not seen:
-    damage, and the rare rotation mark at the end of a PNG.
+    Attributes:
+        stored: (width, height) in pixels as they lie in the file.
+        orientation: of EXIF, 1 to 8: how the stored pixels are turned to be looked at (``turn``); 1: not at all.
+    """
+
+    stored: tuple[int, int]
+    orientation: int
+
+    @property
+    def shown(self) -> tuple[int, int]:
+        """(width, height) in pixels of the picture as it is looked at, and as ``read_image`` gives it."""
+        return self.stored[::-1] if self.orientation > 4 else self.stored
+
+    def size(self, frame: str) -> tuple[int, int]:
+        """Return (width, height) in pixels in a frame, ``stored`` or ``shown``."""
+        return {"stored": self.stored, "shown": self.shown}[frame]
+
+
+def read_header(path: str | os.PathLike) -> Header:
+    """Return what a picture's header says.
+
+    No pixel is decoded, unless Pillow does not understand the header. So damage behind the header is not seen.
 
     Raises:
         UnreadableImage: as ``read_image``, as far as the header tells.
     """
-    with contextlib.suppress(Exception):  # of bytes that are none of its formats Pillow may trip over anything
-        with Image.open(path) as header:
-            width, height = header.size
-            # Not the method of PNG pictures, which decodes them to look behind the pixels.
-            orientation = Image.Image.getexif(header).get(ExifTags.Base.Orientation)
-        if width * height <= MAX_PIXELS:
-            # Of TIFF the size is that of the turned picture already.
-            turned = orientation in _QUARTER_TURNS and header.format != "TIFF"
-            return (height, width) if turned else (width, height)
+    # Of bytes that are none of its formats Pillow may trip over anything.
+    with contextlib.suppress(Exception), open(path, "rb") as file, Image.open(file) as picture:
+        size, orientation = picture.size, _orientation(picture, file)
+        if size[0] * size[1] <= MAX_PIXELS:
+            # Pillow gives the size of a TIFF picture as it is looked at.
+            turned = picture.format == "TIFF" and orientation > 4
+            return Header(size[::-1] if turned else size, orientation)
     height, width = read_image(path).shape[:2]
-    return width, height
+    return Header((width, height), 1)
+
+
+def image_size(path: str | os.PathLike) -> tuple[int, int]:
+    """Return the (width, height) in pixels of a picture as ``read_image`` gives it; see ``read_header``.
+
+    Raises:
+        UnreadableImage: as ``read_header``.
+    """
+    return read_header(path).shown
+
+
+def turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Return stored pixels as they are looked at.
+
+    Args:
+        pixels: uint8 (H, W) or (H, W, C).
+        orientation: of EXIF, 1 to 8.
+
+    Returns:
+        the same pixels, (W, H) or (W, H, C) from orientation 5 on.
+    """
+    if orientation > 4:
+        pixels = cv2.transpose(pixels)
+    flip = _FLIPS.get((orientation - 1) % 4 + 1)
+    return pixels if flip is None else cv2.flip(pixels, flip)
+
+
+def _orientation(picture: Image.Image, file: BinaryIO) -> int:
+    """Return the EXIF orientation of an opened picture, 1 where it has none that is known; ``file`` it was read from.
+
+    Of EXIF alone, as browsers do: Pillow's own method also looks into XMP, and decodes PNG pictures to look behind the
+    pixels.
+    """
+    orientation = None
+    with contextlib.suppress(Exception):  # damaged EXIF data say nothing
+        if picture.format == "TIFF":
+            orientation = picture.tag_v2.get(ExifTags.Base.Orientation)
+        else:
+            exif = Image.Exif()
+            exif.load(picture.info.get("exif") or (_last_exif(file) if picture.format == "PNG" else b""))
+            orientation = exif.get(ExifTags.Base.Orientation)
+    return int(orientation) if orientation in range(1, 9) else 1
+
+
+def _last_exif(file: BinaryIO) -> bytes:
+    """Return the EXIF data of a PNG file, which may stand behind the pixels; empty where it has none."""
+    place = file.tell()
+    try:
+        file.seek(8)
+        while len(head := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            if kind == b"eXIf":
+                return file.read(length)
+            file.seek(length + 4, os.SEEK_CUR)
+        return b""
+    finally:
+        file.seek(place)
 
 
 def list_images(folder: str | os.PathLike, subfolders: bool = False) -> list[Path]:
@@ -122,8 +204,9 @@ def decode_image(data: bytes) -> np.ndarray:
     Raises:
         UnreadableImage: when the bytes are not a whole picture, or one of more than ``MAX_PIXELS``.
     """
+    file = io.BytesIO(data)
     try:
-        header = Image.open(io.BytesIO(data))
+        header = Image.open(file)
     except Image.DecompressionBombError:
         raise UnreadableImage(_too_large(f"more than {2 * MAX_PIXELS:,}")) from None
     except Exception:  # of bytes that are none of its formats Pillow may trip over anything
@@ -133,9 +216,12 @@ def decode_image(data: bytes) -> np.ndarray:
         if width * height > MAX_PIXELS:
             raise UnreadableImage(_too_large(f"{width:,} x {height:,}"))
         what = f"a {header.format} picture of {width} x {height} pixels, damaged, cut off or of a rare kind"
+        # Both decoders turn TIFF pictures themselves.
+        orientation = 1 if header.format == "TIFF" else _orientation(header, file)
         # Of 16-bit grey, which Pillow does not scale, no more than one shade can be transparent.
         transparent = header.has_transparency_data and not header.mode.startswith("I")
-        return _decode_transparent(header, what) if transparent else _decode_plain(data, what)
+        pixels = _decode_transparent(header, what) if transparent else _decode_plain(data, what)
+        return turn(pixels, orientation)
 
 
 def _too_large(pixels: str) -> str:
@@ -150,9 +236,9 @@ def _unknown(data: bytes) -> str:
 
 
 def _decode_plain(data: bytes, what: str) -> np.ndarray:
-    """Decode a picture without transparency; ``what`` it is, for the message."""
+    """Decode a picture without transparency, as it is stored; ``what`` it is, for the message."""
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), _AS_STORED) if data else None
     except cv2.error as error:
         what, image = f"{what}: {error.err}", None
     if image is None:
@@ -161,9 +247,9 @@ def _decode_plain(data: bytes, what: str) -> np.ndarray:
 
 
 def _decode_transparent(header: Image.Image, what: str) -> np.ndarray:
-    """Decode a picture with transparency, on white: the colours of what is transparent were never meant to be seen."""
+    """Decode a picture with transparency, as it is stored, on white: colours below were never meant to be seen."""
     try:
-        picture = ImageOps.exif_transpose(header).convert("RGBA")
+        picture = header.convert("RGBA")
     except Exception as error:  # Pillow's decoders raise whatever they trip over
         raise UnreadableImage(f"bytes that do not decode as a picture ({what}: {error})") from None
     on_white = Image.new("RGB", picture.size, "white")

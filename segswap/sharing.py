@@ -64,7 +64,9 @@ def _source_table(section: Config, source: Config) -> Part:
     if kind == "segments":
         return Part("objects", kind, {**read, "settings": {**section["segments"], "max_bad_share": bad}})
     areas = {key: section[key] for key in ("min_area_share", "max_area_share")}
-    return Part("objects", kind, {**read, "settings": {**areas, "max_bad_share": bad}})
+    # A frame that is not given goes without saying, as before there was another.
+    frame = {key: source[key] for key in ("frame",) if key in source}
+    return Part("objects", kind, {**read, "settings": {**areas, "max_bad_share": bad, **frame}})
 
 
 def _described(source: Config) -> Config:

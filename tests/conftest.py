@@ -121,6 +121,17 @@ def shared() -> Path:
     return Path(folder)
 
 
+@pytest.fixture
+def little_memory() -> Iterator[None]:
+    """In a test no more than a GB of memory beside what is taken already; more is a ``MemoryError``."""
+    resource = pytest.importorskip("resource", reason="limits of memory are Unix's")
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (taken + (1 << 30), limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, limits)
+
+
 @pytest.fixture(scope="session")
 def tiny_world(tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
     """A drawn data set, its object table, style statistics and both kinds of pair set, made once. Read only."""

@@ -140,6 +140,22 @@ def test_defaults_are_not_shared_between_configurations() -> None:
             [{"source": "segments", "images": "a", "labels": "b"}],
             r"objects\.train\.sources\.0\.labels: is not read of a source of segments; remove it",
         ),
+        (
+            "objects.train.sources",
+            [{"source": "segments", "images": "a", "frame": "shown"}],
+            r"objects\.train\.sources\.0\.frame: is not read of a source of segments; remove it",
+        ),
+        (
+            "objects.heldout.sources",
+            [{"source": "annotations", "annotations": "a.json", "images": "a", "frame": "turned"}],
+            r"objects\.heldout\.sources\.0\.frame: 'turned' is not one of",
+        ),
+        ("objects.heldout.frame", "turned", r"objects\.heldout\.frame: 'turned' is not one of"),
+        (
+            "objects.train",
+            {"sources": [{"source": "segments", "images": "a"}], "frame": "shown"},
+            r"objects\.train\.frame: is not read beside objects\.train\.sources; make it one of the sources",
+        ),
         ("objects.train.sources", [{"source": "segments"}], r"sources\.0: 'images' is a required property"),
         ("objects.train.sources", [{"images": "a"}], r"sources\.0: 'source' is a required property"),
         ("objects.train.sources", [{"source": "voc", "images": "a"}], r"sources\.0\.source: 'voc' is not one of"),

@@ -17,7 +17,18 @@ from hypothesis import strategies as st
 from PIL import Image, UnidentifiedImageError
 
 from segswap.errors import InputError
-from segswap.images import UnreadableImage, decode_image, encode_jpeg, image_size, list_images, read_image, resize
+from segswap.images import (
+    Header,
+    UnreadableImage,
+    decode_image,
+    encode_jpeg,
+    image_size,
+    list_images,
+    read_header,
+    read_image,
+    resize,
+    turn,
+)
 from segswap.randomness import generator
 
 # pytest's own filters come before those of the module.
@@ -124,6 +135,68 @@ def test_exif_rotation_is_applied(tmp_path, name):
     read = read_image(tmp_path / name)
     assert read.shape == (48, 32, 3)
     assert np.abs(read.astype(int) - np.rot90(image, -1)).mean() < 4
+
+
+TURNS = {
+    1: lambda pixels: pixels,
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: np.rot90(pixels, -1),
+    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
+    8: lambda pixels: np.rot90(pixels),
+}
+"""What is done to stored pixels, by EXIF orientation, in the words of its specification."""
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tif", "a.avif"])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_every_orientation_is_followed_in_every_format(tmp_path, name, mode):
+    if name == "a.jpg" and mode == "RGBA":
+        mode = "L"
+    pixels = smooth((32, 48))
+    pixels[:10, :15] = 250
+    for orientation in (0, *range(1, 9), 9, 77):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        picture = Image.fromarray(pixels).convert(mode)
+        if mode == "RGBA":
+            picture.putpixel((47, 31), (0, 0, 0, 0))
+        picture.save(tmp_path / name, exif=exif, quality=95)
+        stored = np.array(picture.convert("RGB"))
+        known = orientation if orientation in TURNS else 1
+        expected = TURNS[known](stored)
+        read = read_image(tmp_path / name)
+        assert read.shape == expected.shape and np.abs(read.astype(int) - expected).mean() < 4, orientation
+        assert read_header(tmp_path / name) == Header((48, 32), known)
+        np.testing.assert_array_equal(turn(stored, known), expected)
+        np.testing.assert_array_equal(turn(stored[..., 0], known), expected[..., 0])
+
+
+def test_an_orientation_behind_the_pixels_of_a_png_is_followed_and_one_in_xmp_is_not(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    picture = Image.fromarray(smooth((32, 48)))
+    picture.save(tmp_path / "a.png", exif=exif)
+    data = (tmp_path / "a.png").read_bytes()
+    start = data.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+    last = len(data) - 12
+    (tmp_path / "late.png").write_bytes(data[:start] + data[end:last] + data[start:end] + data[last:])
+    for name in ("a.png", "late.png"):
+        assert read_header(tmp_path / name).orientation == 3
+        np.testing.assert_array_equal(read_image(tmp_path / name), np.array(picture)[::-1, ::-1])
+    picture.save(tmp_path / "a.webp", xmp=b'<x:xmpmeta tiff:Orientation="6"/>', lossless=True)
+    assert read_header(tmp_path / "a.webp") == Header((48, 32), 1)
+    assert read_image(tmp_path / "a.webp").shape == (32, 48, 3)
+
+
+@given(st.binary(max_size=60))
+def test_exif_data_of_any_bytes_leave_the_picture_readable(tmp_path_factory, exif):
+    path = tmp_path_factory.getbasetemp() / "any_exif.jpg"
+    Image.new("RGB", (48, 32)).save(path, exif=b"Exif\0\0" + exif)
+    assert read_image(path).shape[1::-1] == image_size(path)
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tif", "a.bmp", "a.gif"])

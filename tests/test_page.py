@@ -78,6 +78,7 @@ class TestPage:
         write_picture(folder / "b.png", np.zeros((20, 30, 3), np.uint8))
         problems = read_json(tiny_world.problems)
         problems["images_missing"] = [NASTY]
+        problems["images_turned"] = [f"{NASTY}.jpg: EXIF orientation 6"]
         problems["annotations_broken"] = [{"annotation_id": 7, "reason": f"bad {NASTY}"}]
         write_json(folder / "problems.json", problems)
         config = {"run": NASTY, "pairs": {"size": 128, "stretch": [0.7, 1.0]}}
@@ -103,7 +104,7 @@ class TestPage:
     def test_all_text_is_escaped(self, tiny_world, histories, tmp_path):
         page = self.write(tmp_path, tiny_world, histories)
         assert "b" not in page.tags
-        for text in (f"Run {NASTY}", f"annotation 7: bad {NASTY}"):
+        for text in (f"Run {NASTY}", f"annotation 7: bad {NASTY}", f"{NASTY}.jpg: EXIF orientation 6"):
             assert text in page.text
         assert NASTY in page.text
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from segswap.errors import InputError
 from segswap.files import read_json, write_bytes
@@ -127,6 +129,24 @@ def test_unreadable_photos_are_named_and_too_many_are_fatal(folder):
     _, problems = build(folder, dataclasses.replace(SETTINGS, max_bad_share=0.2))
     assert len(problems["images_missing"]) == 1 and "3.jpg" in problems["images_missing"][0]
     assert problems["objects"] == 10
+
+
+def test_photos_that_exif_turns_are_named_and_their_regions_lie_on_what_is_shown(folder):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.rot90(photo())).save(folder / "3.jpg", exif=exif, quality=95)
+    table, problems = build(folder)
+    assert problems["images_turned"] == ["3.jpg: EXIF orientation 6"]
+    objects = ObjectTable.read(table)
+    (first, _), upright = objects.objects_in(4), objects.objects_in(1)
+    assert objects.image_shape(4) == (HEIGHT, WIDTH)
+    assert max(iou(objects.mask(first), objects.mask(row)) for row in upright) > 0.9
+
+
+def test_a_photo_whose_name_is_no_text_is_named(folder):
+    (folder / "3.jpg").rename(folder / os.fsdecode(b"\xff.jpg"))
+    _, problems = build(folder, dataclasses.replace(SETTINGS, max_bad_share=0.2))
+    assert problems["images_missing"] == [f"{folder}/\udcff.jpg: the name is not UTF-8; rename the file"]
 
 
 def test_photos_without_regions_and_empty_folders_say_so(tmp_path):

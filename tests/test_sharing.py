@@ -265,6 +265,22 @@ def test_the_joined_table_is_decided_by_the_sources_and_their_order_not_by_how_t
     }
 
 
+@pytest.mark.parametrize("split", sharing.SPLITS)
+def test_the_frame_of_annotations_is_described_only_where_it_is_given(demo: Config, split: str) -> None:
+    """Tables that were made before there was a choice stay as they are."""
+    table = sharing.objects(demo, split)
+    assert set(table.settings["settings"]) == {"min_area_share", "max_area_share", "max_bad_share"}
+    shown = sharing.objects(merged(demo, {"objects": {split: {"frame": "shown"}}}), split)
+    assert shown.name != table.name
+    assert shown.settings == {**table.settings, "settings": {**table.settings["settings"], "frame": "shown"}}
+    framed = [{**source, "frame": "shown"} if source["source"] != "segments" else source for source in SOURCES]
+    tables = sharing.source_tables(with_sources(demo, split, framed), split)
+    before = sharing.source_tables(with_sources(demo, split), split)
+    assert [table.settings["settings"].get("frame") for table in tables] == ["shown", "shown", None]
+    assert [new.name == old.name for new, old in zip(tables, before, strict=True)] == [False, False, True]
+    assert f"pairs {split} 1obj" in changed(with_sources(demo, split), objects={split: {"sources": framed}})
+
+
 def test_training_objects_of_several_sources_are_kept_apart_from_the_held_out_ones(demo: Config) -> None:
     several = with_sources(demo)
     heldout = sharing.objects(several, "heldout")

@@ -18,7 +18,7 @@ from workflow_runs import copy_project, planned, snakemake
 from segswap import sharing
 from segswap.config import read_config
 from segswap.errors import InputError
-from segswap.files import read_json
+from segswap.files import read_json, write_json
 from segswap.images import read_image
 from segswap.pairs import sources as sources_module
 from segswap.pairs.coco import build_object_table
@@ -388,6 +388,22 @@ def test_only_files_of_a_size_that_two_groups_have_are_read(tmp_path, monkeypatc
 
 
 # What is said of it
+
+
+def test_photos_that_exif_turns_are_named_with_their_source(world):
+    first, second = world.coco("a", 1, {1: "dog", 2: "cat"}), world.coco("b", 2, {1: "dog", 2: "cat"})
+    world.photos("c", 3)
+    third = world.cut("c")
+    for source in (first, second):
+        problems = world.files(source)[1]
+        write_json(problems, {**read_json(problems), "images_turned": ["2.png: EXIF orientation 3"]})
+    # A table that was made before these were named.
+    problems = world.files(third)[1]
+    write_json(problems, {key: value for key, value in read_json(problems).items() if key != "images_turned"})
+    assert world.join(first, second, third)[1]["images_turned"] == [
+        "source 1: 2.png: EXIF orientation 3",
+        "source 2: 2.png: EXIF orientation 3",
+    ]
 
 
 def test_what_is_wrong_is_named_with_its_source_and_counted_in_the_sums(world):

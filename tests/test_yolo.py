@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from segswap.errors import InputError
@@ -52,6 +55,46 @@ def test_outlines_are_masks_in_the_pixels_of_the_photo_as_it_is_shown(folder):
         assert table.row_of(image, table.annotation_of(row)) == row
 
 
+def test_outlines_of_stored_pixels_are_turned_with_the_photo(folder):
+    shown = {row: build(folder)[0].mask(row) for row in range(3)}
+    table, problems = build(folder, settings=dataclasses.replace(SETTINGS, frame="stored"))
+    assert problems["images_turned"] == ["3.jpg: EXIF orientation 6"] and problems["annotations_broken"] == []
+    expected = np.zeros((60, 80), np.uint8)
+    expected[12:36, 20:60] = 1
+    assert table.image_shape(3) == (80, 60)
+    np.testing.assert_array_equal(table.mask(2), np.rot90(expected, -1))
+    for row in (0, 1):
+        np.testing.assert_array_equal(table.mask(row), shown[row])
+
+
+def test_classes_beyond_64_bits_are_numbered(folder):
+    (folder / "labels/2.txt").write_text(f"{10**30} {BOX}\n")
+    table, problems = build(folder)
+    assert table.categories.tolist() == [1, 2, 3] and problems["objects_per_category"][f"class {10**30}"] == 1
+
+
+LINES = st.one_of(
+    st.binary(max_size=40),
+    st.text(max_size=20).map(lambda text: text.encode("utf-8", "replace")),
+    st.lists(
+        st.one_of(st.integers().map(str), st.floats().map(str), st.floats(0, 1).map(str), st.just("9" * 5000)),
+        max_size=9,
+    ).map(lambda words: " ".join(words).encode()),
+)
+
+
+@given(st.lists(LINES, max_size=5), st.sampled_from([None, "stored", "shown"]))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_the_lines_are_each_is_a_row_or_named_or_counted(folder, little_memory, lines, frame):
+    (folder / "labels/2.txt").write_bytes(b"\n".join(lines))
+    table, problems = build(folder, settings=ObjectSettings(0.01, 0.9, 1.0, frame))
+    rows = problems["objects"]
+    assert problems["annotations_listed"] == rows + len(problems["annotations_broken"]) + sum(
+        problems["left_out"].values()
+    )
+    assert rows >= 2 and all(table.mask(row).any() for row in range(rows))
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -68,9 +111,15 @@ def test_classes_are_named_by_a_list_or_by_the_file_of_the_data_set(folder, name
 
 
 @pytest.mark.parametrize(
-    "content", [None, "nc: 80\n", "names: 80\n", "names: {a: ape}\n", "- ape\n", "names: [\n", b"\xff\xfe"]
+    "content",
+    [
+        *(None, "nc: 80\n", "names: 80\n", "names: {a: ape}\n", "- ape\n", "names: [\n", b"\xff\xfe"),
+        *("names: [[ape]]\n", "names: [null]\n", "names: {.inf: ape}\n", 'names: ["\\ud800"]\n', "[" * 500),
+        "\n".join(["a0: &a0 [x, x]", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 40)), "names: [*a39]"]),
+    ],
+    ids=lambda content: repr(content)[:30],
 )
-def test_a_file_without_names_is_an_error_that_names_it(tmp_path, content):
+def test_a_file_without_names_is_an_error_that_names_it(tmp_path, content, little_memory):
     path = tmp_path / "data.yaml"
     if content is not None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())

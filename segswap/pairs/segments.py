@@ -18,14 +18,20 @@ from typing import Any
 
 import cv2
 import numpy as np
-from pycocotools import mask as coco_mask
 from skimage.measure import regionprops
 from skimage.segmentation import felzenszwalb
 
 from segswap.errors import InputError
 from segswap.files import write_json
-from segswap.images import UnreadableImage, list_images, read_image, resize
-from segswap.pairs.objects import describe_objects, mask_columns, write_object_rows
+from segswap.images import Header, UnreadableImage, list_images, read_image, resize
+from segswap.pairs.objects import (
+    describe_objects,
+    encode_segmentation,
+    mask_columns,
+    photo_header,
+    turned_photos,
+    write_object_rows,
+)
 from segswap.program import process_pool
 from segswap.progress import progress
 
@@ -110,11 +116,11 @@ def _overlap(mask: np.ndarray, other: np.ndarray) -> float:
     return float((mask & other).sum() / (mask | other).sum())
 
 
-def _photo_rows(path: Path, settings: SegmentSettings) -> tuple[str | None, list[dict[str, Any]], Counter[str]]:
-    """Return why a photo does not open, else None; the rows of its regions, without ids; what was left out."""
+def _photo_rows(path: Path, settings: SegmentSettings) -> tuple[Header | str, list[dict[str, Any]], Counter[str]]:
+    """Return a photo's header or why it does not open; the rows of its regions, without ids; what was left out."""
     cv2.setNumThreads(1)
     try:
-        image = read_image(path)
+        header, image = photo_header(path), read_image(path)
     except UnreadableImage as error:
         return str(error), [], Counter()
     height, width = image.shape[:2]
@@ -122,20 +128,18 @@ def _photo_rows(path: Path, settings: SegmentSettings) -> tuple[str | None, list
     rows = []
     for mask in masks:
         full = (resize(mask.astype(np.uint8) * 255, (width, height)) > 127).astype(np.uint8)
-        encoded = coco_mask.encode(np.asfortranarray(full))
-        segmentation = {"size": encoded["size"], "counts": encoded["counts"].decode()}
         rows.append(
             {
                 "file_name": path.name,
                 "width": width,
                 "height": height,
                 "category": "segment",
-                "segmentation": json.dumps(segmentation),
+                "segmentation": json.dumps(encode_segmentation(full)),
                 "iscrowd": False,
                 **mask_columns(full),
             }
         )
-    return None, rows, left_out
+    return header, rows, left_out
 
 
 def build_segment_table(
@@ -155,14 +159,18 @@ def build_segment_table(
             is found.
     """
     paths = list_images(images)
+    headers: dict[str, Header] = {}
     unreadable: list[str] = []
     left_out: Counter[str] = Counter()
     rows: list[dict[str, Any]] = []
     with process_pool(processes) as pool:
         found = pool.map(partial(_photo_rows, settings=settings), paths, chunksize=4)
-        for image_id, (reason, own, others) in enumerate(progress(found, "segments", total=len(paths)), 1):
-            if reason is not None:
-                unreadable.append(reason)
+        looked_at = progress(zip(paths, found, strict=True), "segments", total=len(paths))
+        for image_id, (path, (header, own, others)) in enumerate(looked_at, 1):
+            if isinstance(header, Header):
+                headers[path.name] = header
+            else:
+                unreadable.append(header)
             left_out.update(others)
             for row in own:
                 number = len(rows) + 1
@@ -183,6 +191,7 @@ def build_segment_table(
         {
             "images_listed": len(paths),
             "images_missing": unreadable,
+            "images_turned": turned_photos(headers),
             "annotations_listed": len(rows) + sum(left_out.values()),
             "annotations_broken": [],
             "left_out": dict(left_out),

@@ -199,6 +199,8 @@ def _sums(sources: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {
         "images_listed": sum(own["images_listed"] for own in sources),
         "images_missing": [f"source {n}: {photo}" for n, own in numbered for photo in own["images_missing"]],
+        # Tables that were made before they named turned photos stay as they are.
+        "images_turned": [f"source {n}: {photo}" for n, own in numbered for photo in own.get("images_turned", [])],
         "photos_left_out": [entry for own in sources for entry in own["photos_left_out"]],
         "annotations_listed": sum(own["annotations_listed"] for own in sources),
         "annotations_broken": [{"source": n, **entry} for n, own in numbered for entry in own["annotations_broken"]],

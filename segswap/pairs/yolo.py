@@ -8,14 +8,22 @@ from __future__ import annotations
 
 import itertools
 import os
+import reprlib
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from segswap.errors import InputError
-from segswap.images import UnreadableImage, image_size, list_images
-from segswap.pairs.objects import AnnotatedPhoto, Annotations, ObjectSettings, write_annotated_objects
+from segswap.images import UnreadableImage, list_images
+from segswap.pairs.objects import (
+    AnnotatedPhoto,
+    Annotations,
+    ObjectSettings,
+    is_text,
+    photo_header,
+    write_annotated_objects,
+)
 from segswap.progress import progress
 
 
@@ -34,10 +42,13 @@ def build_yolo_table(
     Raises:
         InputError: as of ``read_yolo`` and ``objects.write_annotated_objects``.
     """
-    write_annotated_objects(read_yolo(images, labels, names), images, table, problems, settings)
+    annotations = read_yolo(images, labels, names, settings.frame or "shown")
+    write_annotated_objects(annotations, images, table, problems, settings)
 
 
-def read_yolo(images: str | os.PathLike, labels: str | os.PathLike, names: str | os.PathLike | None) -> Annotations:
+def read_yolo(
+    images: str | os.PathLike, labels: str | os.PathLike, names: str | os.PathLike | None, frame: str = "shown"
+) -> Annotations:
     """Read the labels of a folder of photos.
 
     Photos are numbered from 1 in the order of their names. An entry's id is ``<label file>:<line>``. A photo without a
@@ -48,6 +59,7 @@ def read_yolo(images: str | os.PathLike, labels: str | os.PathLike, names: str |
         images: folder of the photos.
         labels: folder of the label files, each called as its photo, with the suffix ``.txt``.
         names: see ``read_class_names``.
+        frame: of ``objects.FRAMES``, in which the outlines were drawn; YOLO's tools follow EXIF orientations.
 
     Raises:
         InputError: when a folder or the file of names is missing or of another form.
@@ -63,10 +75,11 @@ def read_yolo(images: str | os.PathLike, labels: str | os.PathLike, names: str |
     for number, path in enumerate(progress(list_images(images), "labels"), 1):
         without_photo.discard(path.stem)
         try:
-            width, height = image_size(path)
+            header = photo_header(path)
         except UnreadableImage:
             photos[number] = AnnotatedPhoto(path.name, 0, 0)
             continue
+        width, height = header.size(frame)
         photos[number] = AnnotatedPhoto(path.name, width, height)
         label = labels / f"{path.stem}.txt"
         # Bytes that are no text make lines that are no labels, which are named.
@@ -87,7 +100,7 @@ def read_yolo(images: str | os.PathLike, labels: str | os.PathLike, names: str |
             entries.append({"id": entry_id, "image_id": number, "category_id": category, "segmentation": [polygon]})
     for number, stem in enumerate(sorted(without_photo), len(photos) + 1):
         photos[number] = AnnotatedPhoto(f"{stem}.*", 0, 0)
-    return Annotations(str(labels), photos, categories, entries, broken)
+    return Annotations(str(labels), frame, photos, categories, entries, broken)
 
 
 _LIST_OF_CLASSES = "classes"
@@ -132,9 +145,20 @@ def read_class_names(path: str | os.PathLike) -> dict[int, str]:
             return dict(enumerate(line.strip() for line in text.strip().splitlines()))
         names = yaml.safe_load(text)["names"]
         numbered = names.items() if isinstance(names, dict) else enumerate(names)
-        return {int(number): str(name) for number, name in numbered}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        return {int(number): _class_name(name) for number, name in numbered}
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InputError(
             f"{path}: no names of classes ({' '.join(str(error).split())}); expected a text file with one name a line, "
             "or YOLO's YAML file with the key 'names'"
         ) from None
+
+
+def _class_name(name: Any) -> str:
+    """Return the name of a class, which YAML may take for a number.
+
+    Raises:
+        ValueError: when it is neither, such as a list, which in YAML may be larger than any memory.
+    """
+    if not isinstance(name, (str, int, float)) or not is_text(f"{name} "):
+        raise ValueError(f"the name {reprlib.repr(name)} is no text")
+    return str(name)

@@ -153,6 +153,7 @@ def _objects(objects: Files) -> list[str]:
             ),
             _folded(f"{split}: categories without objects", facts["categories_without_objects"]),
             _folded(f"{split}: missing images", facts["images_missing"]),
+            _folded(f"{split}: photos that EXIF turns", facts.get("images_turned", [])),
             _folded(f"{split}: photos of an earlier source, or held out", copies),
             _folded(f"{split}: broken annotations", map(_broken_annotation, facts["annotations_broken"])),
         ]
