@@ -14,8 +14,6 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from segswap.errors import InputError
 from segswap.files import read_array
 from segswap.images import IMAGE_SUFFIXES
@@ -69,13 +67,18 @@ def read_names(path: Path) -> tuple[str, ...]:
 
 
 def _names_of_array(path: Path) -> list[str]:
-    array = read_array(path).ravel()
-    if array.dtype.kind not in "US":
+    array = read_array(path)
+    if array.dtype.kind not in "US" or array.dtype.itemsize == 0:
         raise InputError(f"{path}: an array of {array.dtype}; expected names, or name a text with one name a line")
+    # Decoded here: numpy makes text of any four bytes, and such text ends programs in strange ways.
+    coding = "utf-8" if array.dtype.kind == "S" else "utf-32-le"
+    data, size = array.astype(array.dtype.newbyteorder("<")).tobytes(), array.dtype.itemsize
     try:
-        return [str(name).strip() for name in (np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array)]
+        return [data[at : at + size].decode(coding).rstrip("\0").strip() for at in range(0, len(data), size)]
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: names that are not UTF-8 ({error}); save the list as UTF-8 text") from None
+        raise InputError(
+            f"{path}: holds names that are no text ({error.reason}); save the list as UTF-8 text"
+        ) from None
 
 
 def distinct(path: Path, names: Sequence[str]) -> tuple[str, ...]:

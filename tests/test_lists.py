@@ -38,7 +38,10 @@ def test_only_line_ends_end_a_line(tmp_path):
     assert read_names(tmp_path / "list.txt") == ("a\u2028b.jpg", "c\x0bd\x85.jpg")
 
 
-@pytest.mark.parametrize("names", [["ä.jpg", "b.jpg "], [["ä.jpg"], ["b.jpg"]], ["ä.jpg".encode(), b"b.jpg"]])
+@pytest.mark.parametrize(
+    "names",
+    [["ä.jpg", "b.jpg "], [["ä.jpg"], ["b.jpg"]], ["ä.jpg".encode(), b"b.jpg"], np.array(["ä.jpg", "b.jpg"], ">U5")],
+)
 def test_arrays_of_text_and_of_bytes_are_lists(tmp_path, names):
     np.save(tmp_path / "list.npy", np.array(names))
     assert read_names(tmp_path / "list.npy") == ("ä.jpg", "b.jpg")
@@ -48,7 +51,9 @@ def test_arrays_of_text_and_of_bytes_are_lists(tmp_path, names):
     ("array", "message"),
     [
         (np.array([1.0, 2.0]), "an array of float64; expected names"),
-        (np.array([b"\xff.jpg"]), "names that are not UTF-8"),
+        (np.array([b"\xff.jpg"]), "names that are no text"),
+        (np.array([0x110000, 0x61], "<u4").view("<U1"), "names that are no text"),
+        (np.array([0xDC80, 0x61], "<u4").view("<U1"), "names that are no text"),
         (np.array(["a.jpg", None], object), "not readable as a plain numpy array"),
         (np.array([], "U3"), "an empty list"),
         (np.array(["a", "b", "a"]), "names 'a' more than once"),

@@ -70,6 +70,8 @@ def _variables(data: bytes) -> Iterator[tuple[memoryview, str]]:
             unpacked = unpacker.decompress(element, MAX_BYTES)
             if unpacker.unconsumed_tail:
                 raise ValueError(f"a variable of more than {MAX_BYTES:,} bytes")
+            if not unpacker.eof:
+                raise ValueError("packed data without their end")
             kind, element = next(_elements(memoryview(unpacked), order), (0, element))
         if kind == _MATRIX:
             yield element, order
