@@ -116,16 +116,20 @@ def _plain(name: str) -> str:
     return unicodedata.normalize("NFC", name).strip()
 
 
-def is_file(path: Path) -> bool:
+def is_file(path: str | os.PathLike) -> bool:
     """Return whether a path is a file's; a name that no file can have is none."""
     return stat.S_ISREG(_mode(path))
 
 
-def _is_folder(path: Path) -> bool:
+def _is_folder(path: str | os.PathLike) -> bool:
     return stat.S_ISDIR(_mode(path))
 
 
-def _mode(path: Path) -> int:
+def _is_picture(path: str | os.PathLike) -> bool:
+    return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES and is_file(path)
+
+
+def _mode(path: str | os.PathLike) -> int:
     try:
         return os.stat(path).st_mode
     except (OSError, ValueError):
@@ -135,14 +139,15 @@ def _mode(path: Path) -> int:
 class Pictures:
     """The pictures of a folder, found by the names of a list.
 
-    A folder is listed once, and only where a name is not there as it is written.
+    An inner folder is listed once, and only where a name is not there as it is written.
 
     Args:
         folder: that the names are relative to.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._root = str(folder)
+        self._folders: dict[tuple[str, str], str | None] = {}
         self._known: dict[tuple[str, Callable[[str], str]], dict[str, list[str]]] = {}
 
     def find(self, name: str) -> str | None:
@@ -154,50 +159,50 @@ class Pictures:
         Raises:
             InputError: when several files are equally near to the name.
         """
-        if is_file(self._folder / name):
-            return name
-        folder, last = self._split(name)
-        return None if folder is None else self._nearest(folder, last, _plain, is_file)
+        return name if is_file(os.path.join(self._root, name)) else self._near(name, _plain, is_file)
 
     def find_stem(self, name: str) -> str | None:
         """Return the name on the disk of the picture with the stem of a name and another suffix; else as ``find``."""
-        folder, last = self._split(name)
-        return None if folder is None else self._nearest(folder, last, stem, _is_picture)
+        return self._near(name, stem, _is_picture)
 
-    def _split(self, name: str) -> tuple[str | None, str]:
-        """Return the inner folder on the disk, None where there is none, and the name in it."""
+    def _near(self, name: str, form: Callable[[str], str], wanted: Callable[[str], bool]) -> str | None:
+        """Return the name on the disk of what has a form of a name."""
         *parts, last = name.replace("\\", "/").split("/")
+        folder = self._inner(parts)
+        return None if folder is None else self._entry(folder, last, form, wanted)
+
+    def _inner(self, parts: Sequence[str]) -> str | None:
+        """Return the name on the disk of an inner folder, with a slash at its end."""
         folder = ""
         for part in parts:
-            if (inner := self._nearest(folder, part, _plain, _is_folder)) is None:
-                return None, last
-            folder = f"{inner}/"
-        return folder, last
+            if (folder, part) not in self._folders:
+                self._folders[folder, part] = self._entry(folder, part, _plain, _is_folder)
+            if (found := self._folders[folder, part]) is None:
+                return None
+            folder = f"{found}/"
+        return folder
 
-    def _nearest(
-        self, folder: str, name: str, form: Callable[[str], str], wanted: Callable[[Path], bool]
-    ) -> str | None:
+    def _entry(self, folder: str, name: str, form: Callable[[str], str], wanted: Callable[[str], bool]) -> str | None:
         """Return the entry of an inner folder that has a name as it is written, else the one that has its form."""
-        if name in (".", "..") or (name and wanted(self._folder / folder / name)):
+        root = os.path.join(self._root, folder)
+        if name in (".", ".."):
             return folder + name
         if (folder, form) not in self._known:
             known = self._known[folder, form] = collections.defaultdict(list)
-            for entry in _entries(self._folder / folder):
+            for entry in _entries(root):
                 known[form(entry)].append(entry)
-        found = [each for each in self._known[folder, form].get(form(name), ()) if wanted(self._folder / folder / each)]
+        found = [each for each in self._known[folder, form].get(form(name), ()) if wanted(root + each)]
+        if name in found:
+            return folder + name
         if len(found) > 1:
             raise InputError(
-                f"{self._folder / folder}: {shown(name)} is not there, {' and '.join(map(shown, sorted(found)))} are; "
-                "write the name in the list as that of the picture which is meant"
+                f"{root}: {shown(name)} is not there, {' and '.join(map(shown, sorted(found)))} are; write the name in "
+                "the list as that of the picture which is meant"
             )
         return folder + found[0] if found else None
 
 
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and is_file(path)
-
-
-def _entries(folder: Path) -> list[str]:
+def _entries(folder: str) -> list[str]:
     try:
         return os.listdir(folder)
     except OSError:

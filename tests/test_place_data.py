@@ -411,7 +411,7 @@ def test_a_picture_without_a_position_is_named(tmp_path):
         place_data.load(tmp_path, files)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
 def test_a_position_that_is_no_number_is_an_error(folder, value):
     with np.load(folder / "positions.npz") as arrays:
         utm_queries, utm_database = arrays["utmQ"], arrays["utmDb"]

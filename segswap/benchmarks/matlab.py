@@ -6,6 +6,7 @@ that are damaged (a segmentation fault); this one reads what data sets of places
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from collections.abc import Iterator
@@ -96,12 +97,12 @@ class _Matrix:
 
     def __init__(self, data: memoryview, order: str) -> None:
         self._order, self._elements = order, _elements(data, order)
-        self._kind = int(self._numbers()[:1].sum()) & 0xFF
-        self._shape = tuple(int(n) for n in self._numbers())
+        self._kind = sum(self._whole_numbers()[:1]) & 0xFF
+        self._shape = self._whole_numbers()
         self.name = self._bytes().decode("ascii", "replace")
         if len(self._shape) < 2 or min(self._shape) < 0:
             raise ValueError(f"a matrix of shape {self._shape}")
-        self._count = int(np.prod(self._shape, dtype=object))
+        self._count = math.prod(self._shape)
 
     def value(self, depth: int) -> Any:
         """Return the content, see ``read_structure``."""
@@ -129,6 +130,13 @@ class _Matrix:
             raise ValueError(f"data of type {kind} where numbers are expected")
         return np.frombuffer(content, np.dtype(_NUMBERS[kind]).newbyteorder(self._order))
 
+    def _whole_numbers(self) -> tuple[int, ...]:
+        """Return numbers of four bytes, in which the format keeps classes, shapes and lengths."""
+        kind, content = self._next()
+        if kind not in (5, 6):
+            raise ValueError(f"data of type {kind} where whole numbers are expected")
+        return struct.unpack(f"{self._order}{len(content) // 4}{'i' if kind == 5 else 'I'}", content)
+
     def _inner(self, count: int, depth: int) -> list[Any]:
         values = []
         for _ in range(count):
@@ -139,7 +147,7 @@ class _Matrix:
         return values
 
     def _fields(self, depth: int) -> dict[str, Any] | None:
-        length, names = int(self._numbers()[:1].sum()), self._bytes()
+        length, names = sum(self._whole_numbers()[:1]), self._bytes()
         if length < 1:
             raise ValueError("a structure whose fields have no names")
         fields = [

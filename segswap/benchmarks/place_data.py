@@ -270,8 +270,8 @@ def _renamed(side: str, names: Sequence[str], found: _Side) -> list[str]:
 
 def _refuse_common(folder: Path, queries: Sequence[str], database: Sequence[str]) -> None:
     """Raise ``InputError`` where one file is a query and a database image."""
-    known = {_file(folder / name): name for name in queries}
-    common = [(known[file], name) for name in database if (file := _file(folder / name)) in known]
+    known = {_file(os.path.join(folder, name)): name for name in queries}
+    common = [(known[file], name) for name in database if (file := _file(os.path.join(folder, name))) in known]
     if common:
         raise InputError(
             f"{folder}: {len(common)} pictures are query and database image at once (first: query "
@@ -280,9 +280,9 @@ def _refuse_common(folder: Path, queries: Sequence[str], database: Sequence[str]
         )
 
 
-def _file(path: Path) -> tuple[int, int]:
+def _file(path: str) -> tuple[int, int]:
     """Return what tells a file from others, whatever its name and the links to it."""
-    found = path.stat()
+    found = os.stat(path)
     return found.st_dev, found.st_ino
 
 
@@ -356,8 +356,9 @@ def _in_metres(
                 f"{folder}: {len(own)} names of {side} and positions of shape {found.shape}, expected "
                 f"({len(own)}, 2); list and positions are not of one edition"
             )
-        if not np.isfinite(found).all():
-            first = int(np.argmin(np.isfinite(found).all(1)))
+        on_earth = np.abs(found).max(1, initial=0) < 1e8  # false where it is no number
+        if not on_earth.all():
+            first = int(np.argmin(on_earth))
             raise InputError(
                 f"{folder}: {side} image {shown(own[first])} is at {tuple(found[first].tolist())}; expected a position "
                 "of two numbers. Give its position, or take the picture out of list and positions"

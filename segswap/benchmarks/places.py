@@ -76,8 +76,8 @@ def read_first_ranking(dataset: Places, settings: PlaceSettings) -> tuple[np.nda
         return ranked(matrix, ranking_depth(dataset, settings)), f"scores of {path.name}"
     if not np.issubdtype(matrix.dtype, np.integer) or matrix.ndim != 2 or len(matrix) != shape[0] or not matrix.size:
         raise InputError(
-            f"{path}: {matrix.dtype} of shape {matrix.shape}; expected scores {shape}, or {shape[0]} rows of items as "
-            "whole numbers"
+            f"{path}: index matrix of shape {matrix.shape} and type {matrix.dtype}; expected {shape[0]} rows of items, "
+            f"or scores of shape {shape}"
         )
     if matrix.min() < 0 or matrix.max() >= shape[1]:
         raise InputError(
