@@ -350,7 +350,7 @@ def _manual_row(key: str, entry: Section) -> str:
     kind = " or ".join(kind) if isinstance(kind, list) else kind
     limits = []
     if "enum" in entry:
-        kind = "one of " + ", ".join(f"`{value}`" for value in entry["enum"])
+        kind = "one of " + ", ".join("null" if value is None else f"`{value}`" for value in entry["enum"])
     for name, words in (("minimum", "at least"), ("maximum", "at most"), ("exclusiveMinimum", "above")):
         if name in entry:
             limits.append(f"{words} {entry[name]}")

@@ -17,6 +17,7 @@ import re
 import shutil
 import socket
 import time
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -28,7 +29,10 @@ import numpy as np
 from segswap.errors import InputError
 from segswap.starter import is_orphan
 
-NOT_ARRAYS = (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
+NOT_ARRAYS = (
+    *(OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, MemoryError, OverflowError, SyntaxError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+)
 """What ``numpy.load`` and the files that it opens raise where a file is missing, damaged, or holds something else."""
 
 
@@ -212,6 +216,27 @@ def read_arrays(path: str | os.PathLike, what: str, names: Sequence[str]) -> dic
         raise InputError(f"{path}: not readable as {what} ({error}); delete it and run again") from None
 
 
+def read_array(path: str | os.PathLike) -> np.ndarray:
+    """Return the array of a numpy file as it lies on the disk: what is not looked at takes no memory.
+
+    Raises:
+        InputError: when the file is missing, damaged, holds several arrays, or objects of Python, which execute code.
+    """
+    try:
+        # A header may promise any size; mapped, no more is promised than the file holds.
+        array = np.load(Path(path), mmap_mode="r", allow_pickle=False)
+    except NOT_ARRAYS as error:
+        words = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(
+            f"{path}: not readable as a plain numpy array ({words}); save one with numpy.save, of numbers or text, not "
+            "of objects"
+        ) from None
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise InputError(f"{path}: an archive of arrays (.npz); expected a single array, .npy")
+    return array
+
+
 def read_json(path: str | os.PathLike) -> Any:
     """Read a JSON file.
 
@@ -219,7 +244,7 @@ def read_json(path: str | os.PathLike) -> Any:
         InputError: when the file is missing, cannot be read, or is not JSON; the message names it.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; expected a JSON file") from None
     except (IsADirectoryError, NotADirectoryError, PermissionError) as error:

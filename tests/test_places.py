@@ -91,6 +91,10 @@ def test_equal_scores_rank_by_position(dataset, trunk, tmp_path):
         (np.zeros((4, 3), int), "index matrix of shape"),
         (np.full((5, 3), 12), "with values 12 to 12; expected 5 rows of items 0 to 11"),
         (np.full((5, 3), -1), "with values -1 to -1"),
+        (np.zeros((5, 0), int), "index matrix of shape"),
+        (np.full((5, 3), "a"), "index matrix of shape .* and type <U1"),
+        (np.full((5, 12), np.nan), "row 0 holds scores that are no numbers"),
+        (np.tile([3, 4, 3], (5, 1)), r"query 0 \(from 0\) holds an item twice"),
     ],
 )
 def test_a_ranking_of_other_lists_is_an_error(dataset, trunk, tmp_path, values, message):
@@ -105,12 +109,23 @@ def test_a_ranking_of_other_lists_is_an_error(dataset, trunk, tmp_path, values, 
         ("queries/0.jpg place 0/vüe & 0.jpg", r"line 1: .*; expected 'query, image'"),
         ("# list\nqueries/0.jpg, place 9/view.jpg", "line 2: .* are not a query and a database image"),
         ("queries/0.jpg, place 0/vüe & 0.jpg", "0 to 1 candidates per query"),
+        ("".join(f"queries/{q}.jpg, place 1/vüe & 0.jpg\n" * 2 for q in range(5)), "holds an item twice"),
     ],
 )
 def test_a_result_text_that_does_not_fit_is_an_error(dataset, trunk, tmp_path, text, message):
     (tmp_path / "result.txt").write_text(text)
     with pytest.raises(InputError, match=message):
         first_ranking(with_ranking(dataset, tmp_path / "result.txt"), SETTINGS, trunk, CPU)
+
+
+def test_names_of_a_result_text_may_be_those_of_their_side_and_hold_commas(dataset, tmp_path):
+    """The text of others names pictures as the lists do: in their side's folder, with the lists' suffix."""
+    names = tuple(f"real/{n}, at night.png" for n in range(5))
+    own = dataclasses.replace(dataset, queries=names, query_folder="real")
+    lines = [f"./{n}, at night.jpg, {dataset.database[n]}" for n in range(5)]
+    (tmp_path / "result.txt").write_bytes(("\ufeff" + "\r\n".join(lines)).encode())
+    ranking, _ = places.read_first_ranking(with_ranking(own, tmp_path / "result.txt"), SETTINGS)
+    assert ranking.tolist() == [[n] for n in range(5)]
 
 
 # Predictions

@@ -70,14 +70,14 @@ def positives_within(queries: np.ndarray, database: np.ndarray, metres: float) -
     """Return for each query the database items within a distance, the bound included.
 
     Args:
-        queries: UTM positions (Q, 2). database: (D, 2), in metres.
+        queries: positions (Q, 2) or (Q, 3) in metres. database: (D, 2) or (D, 3), in the same frame.
     """
     # The tree rounds squares: look a little further, then compare distances themselves.
     near = cKDTree(database).query_ball_point(queries, metres * (1 + 1e-9) + 1e-6)
     found = []
     for query, candidates in zip(queries, near, strict=True):
         candidates = np.array(sorted(candidates), int)
-        distance = np.hypot(*(database[candidates] - query).T) if len(candidates) else np.zeros(0)
+        distance = np.hypot.reduce(database[candidates] - query, axis=1)
         found.append(candidates[distance <= metres])
     return found
 

@@ -15,9 +15,10 @@ import numpy as np
 import pyarrow as pa
 
 from segswap.benchmarks.metrics import first_of_each, first_ranks, recall_at
-from segswap.benchmarks.place_data import Places, read_array
+from segswap.benchmarks.place_data import Places
 from segswap.errors import InputError
-from segswap.files import read_arrays, write_arrays
+from segswap.files import read_array, read_arrays, write_arrays
+from segswap.lists import read_lines, shown, stem
 
 COUNTS = (1, 5, 10, 20, 100)
 """N of the reported recalls."""
@@ -69,12 +70,21 @@ def read_first_ranking(dataset: Places, settings: PlaceSettings) -> tuple[np.nda
     if np.issubdtype(matrix.dtype, np.floating):
         if matrix.shape != shape:
             raise InputError(f"{path}: scores of shape {matrix.shape}, the lists ask for {shape}")
+        for query, row in enumerate(matrix):
+            if np.isnan(row).any():
+                raise InputError(f"{path}: row {query} holds scores that are no numbers (NaN); make the file again")
         return ranked(matrix, ranking_depth(dataset, settings)), f"scores of {path.name}"
-    if matrix.ndim != 2 or len(matrix) != shape[0] or matrix.min() < 0 or matrix.max() >= shape[1]:
+    if not np.issubdtype(matrix.dtype, np.integer) or matrix.ndim != 2 or len(matrix) != shape[0] or not matrix.size:
+        raise InputError(
+            f"{path}: index matrix of shape {matrix.shape} and type {matrix.dtype}; expected {shape[0]} rows of items, "
+            f"or scores of shape {shape}"
+        )
+    if matrix.min() < 0 or matrix.max() >= shape[1]:
         raise InputError(
             f"{path}: index matrix of shape {matrix.shape} with values {matrix.min()} to {matrix.max()}; expected "
             f"{shape[0]} rows of items 0 to {shape[1] - 1}"
         )
+    _refuse_repeated(path, matrix)
     return matrix.astype(np.int32), f"indices of {path.name}"
 
 
@@ -86,22 +96,55 @@ def ranked(scores: np.ndarray, depth: int) -> np.ndarray:
     return np.stack([np.argsort(-row, kind="stable")[:depth] for row in scores]).astype(np.int32)
 
 
+def _refuse_repeated(path: Path, ranking: np.ndarray) -> None:
+    ordered = np.sort(ranking, axis=1)
+    repeated = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
+    if repeated.any():
+        raise InputError(
+            f"{path}: the ranking of query {int(np.argmax(repeated))} (from 0) holds an item twice; expected each once"
+        )
+
+
 def _read_ranking_text(dataset: Places, path: Path) -> np.ndarray:
-    places = {name: n for n, name in enumerate(dataset.database)}
-    found: dict[str, list[int]] = {name: [] for name in dataset.queries}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip() or line.startswith("#"):
+    queries = _numbers_of(dataset.queries, dataset.query_folder)
+    database = _numbers_of(dataset.database, dataset.database_folder)
+    found: dict[int, list[int]] = {query: [] for query in range(len(dataset.queries))}
+    for number, line in enumerate(read_lines(path), 1):
+        if not line or line.startswith("#"):
             continue
         if "," not in line:
-            raise InputError(f"{path}, line {number}: {line!r}; expected 'query, image'")
-        query, image = (part.strip().removeprefix("./") for part in line.rsplit(",", 1))
-        if query not in found or image not in places:
-            raise InputError(f"{path}, line {number}: {query!r}, {image!r} are not a query and a database image")
-        found[query].append(places[image])
+            raise InputError(f"{path}, line {number}: {shown(line)}; expected 'query, image'")
+        # Names may hold commas: the one between them has a known name on either side.
+        commas = [place for place, letter in enumerate(line) if letter == ","]
+        pairs = [(queries.get(stem(line[:n])), database.get(stem(line[n + 1 :].lstrip()))) for n in commas]
+        known = [(query, image) for query, image in pairs if query is not None and image is not None]
+        if not known:
+            query, image = (part.strip() for part in line.rsplit(",", 1))
+            raise InputError(
+                f"{path}, line {number}: {shown(query)}, {shown(image)} are not a query and a database image"
+            )
+        query, image = known[0]
+        found[query].append(image)
     lengths = {len(items) for items in found.values()}
     if len(lengths) != 1 or 0 in lengths:
         raise InputError(f"{path}: {min(lengths)} to {max(lengths)} candidates per query, expected one number for all")
-    return np.array(list(found.values()), np.int32)
+    ranking = np.array(list(found.values()), np.int32)
+    _refuse_repeated(path, ranking)
+    return ranking
+
+
+def _numbers_of(names: Sequence[str], folder: str) -> dict[str, int]:
+    """Return the numbers of pictures by the stems of their names, in the data set's folder and in that of their side.
+
+    Where two pictures have one stem neither is in it.
+    """
+    numbers: dict[str, int] = {}
+    shared = set()
+    for number, name in enumerate(names):
+        for own in {stem(name), stem(name.removeprefix(f"{folder}/"))}:
+            if numbers.setdefault(own, number) != number:
+                shared.add(own)
+    return {own: number for own, number in numbers.items() if own not in shared}
 
 
 def pick_candidates(ranking: np.ndarray, settings: PlaceSettings) -> list[np.ndarray]:

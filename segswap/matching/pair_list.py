@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segswap.errors import InputError
+from segswap.lists import Pictures, read_text, unseen
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,7 @@ def read_pairs(path: str | os.PathLike) -> list[ListedPair]:
         InputError: naming the line, when the file is no such list, a picture is missing, or pairs or names repeat.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text ({error}); save the list as CSV in UTF-8") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be opened ({error.strerror}); expected a CSV file with columns a,b") from None
+    text, pictures = read_text(path, "a CSV file with columns a,b"), Pictures(path.parent)
     head = text.partition("\n")[0]
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=";" if ";" in head and "," not in head else ",")
     if not {"a", "b"} <= set(reader.fieldnames or ()):
@@ -50,7 +46,7 @@ def read_pairs(path: str | os.PathLike) -> list[ListedPair]:
     pairs: list[ListedPair] = []
     try:
         for number, row in enumerate(reader, 1):
-            pairs.append(_pair(path, reader.line_num, number, row))
+            pairs.append(_pair(path, pictures, reader.line_num, number, row))
     except csv.Error as error:
         raise InputError(f"{path}: line {reader.line_num}: not readable as CSV ({error})") from None
     if not pairs:
@@ -59,19 +55,19 @@ def read_pairs(path: str | os.PathLike) -> list[ListedPair]:
     return pairs
 
 
-def _pair(path: Path, line: int, number: int, row: dict[str, str | None]) -> ListedPair:
+def _pair(path: Path, known: Pictures, line: int, number: int, row: dict[str, str | None]) -> ListedPair:
     """Return a row as a pair; ``number`` it has among the rows."""
     pictures = []
     for column in "ab":
         value = (row[column] or "").strip()
         if not value:
             raise InputError(f"{path}: line {line}: column {column} is empty; expected the path of a picture")
-        picture = path.parent / value
-        if not picture.is_file():
+        if (found := known.find(value)) is None:
             raise InputError(
-                f"{path}: line {line}: {value}: no such file; paths are relative to the list's folder, {path.parent}"
+                f"{path}: line {line}: {value}{unseen(value)}: no such file; paths are relative to the list's folder, "
+                f"{path.parent}"
             )
-        pictures.append(picture)
+        pictures.append(path.parent / found)
     name = (row.get("name") or "").strip() or f"{number:04d}"
     if name in (".", "..") or "/" in name or "\0" in name or len(name.encode()) > 200:
         raise InputError(

@@ -29,6 +29,8 @@ def main() -> None:
     args = parser.parse_args()
     place_data.require(args.benchmark, args.folder, args.files)
     dataset = place_data.load(args.folder, args.files)
+    for note in dataset.notes:
+        print(note, flush=True)
     write_json(args.inventory, {"queries": len(dataset.queries), "database": len(dataset.database)})
 
 
