@@ -584,7 +584,7 @@ def test_what_is_no_category_is_an_error_that_names_its_place(coco, category):
         coco.build()
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, '{"images": ' + "9" * 5000 + "}", '{"images": [', "\ufeff{}"])
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"images": ' + "9" * 5000 + "}", '{"images": ['])
 def test_a_file_that_cannot_be_read_as_json_is_an_error_that_names_it(coco, text):
     (coco.root / "bad.json").write_text(text)
     with pytest.raises(InputError, match=r"bad\.json: not readable as JSON"):
