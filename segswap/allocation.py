@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from segswap.errors import InputError
-from segswap.program import available_cores, fair_threads
+from segswap.threads import available_cores, fair_threads
 
 SLURM_FIELDS = {"partition": "%P", "cores": "%C", "memory": "%m", "time limit": "%l", "time left": "%L"}
 

@@ -7,7 +7,8 @@ import importlib
 import sys
 
 from segswap import __version__
-from segswap.program import HelpFormatter, examples_epilog, exit_codes_epilog, limit_threads, run
+from segswap.program import HelpFormatter, examples_epilog, exit_codes_epilog, run
+from segswap.threads import limit_threads
 
 COMMANDS = {
     "match": "match two pictures",

@@ -1,4 +1,4 @@
-"""How a command-line program runs: its help, settings, threads, clear errors, exit codes."""
+"""How a command-line program runs: its help, settings, clear errors, exit codes."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from segswap.errors import InputError
+from segswap.threads import limit_threads
 
 T = TypeVar("T")
 DONE, INPUT_ERROR, USAGE_ERROR = 0, 1, 2
@@ -45,28 +46,6 @@ CLOCKS_AGREE = 60.0
 
 class Interrupted(Exception):
     """Raised by long work that was asked to stop and has saved its state."""
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
-def fair_threads() -> int:
-    """Return how many threads this program should start.
-
-    Snakemake states a job's threads in ``OMP_NUM_THREADS``, and the workflow in ``SEGSWAP_CORES`` how many cores
-    Snakemake hands out. Where there are fewer, each job takes its share of what is there: threads of several
-    jobs on one core wait for each other, which makes everything several times slower.
-    """
-    available = available_cores()
-    threads = int(os.environ.get("OMP_NUM_THREADS") or available)
-    handed_out = int(os.environ.get("SEGSWAP_CORES") or 0)
-    if handed_out > available:
-        threads = threads * available // handed_out
-    # Processes that torchrun started on this machine share the job's threads.
-    threads //= int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
-    return max(1, min(threads, available))
 
 
 class HelpFormatter(argparse.HelpFormatter):
@@ -192,14 +171,6 @@ def refuse_the_future(arguments: Iterable[str]) -> None:
                 f"count as older and be made again in every run. Set the clock right, or the time: touch '{path}' (a "
                 "copy's, where the file itself cannot be changed), and start again"
             )
-
-
-def limit_threads() -> None:
-    """Hold the libraries that are loaded to ``fair_threads``, so that jobs side by side do not fight."""
-    if "cv2" in sys.modules:
-        sys.modules["cv2"].setNumThreads(1)
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(fair_threads())
 
 
 def _ignore_interrupts() -> None:

@@ -1,4 +1,4 @@
-"""How long work shows itself: a bar on a terminal, a line now and then in a log."""
+"""How long work shows itself, and makes room for other work: a bar on a terminal, a line now and then in a log."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from tqdm import tqdm
+
+from segswap.threads import making_room
 
 T = TypeVar("T")
 LOG_SECONDS = 30.0
@@ -30,26 +32,39 @@ def heard_by(listener: Listener) -> Iterator[None]:
 
 
 class _Bar(tqdm):
-    """A bar that tells a listener of each item."""
+    """A bar that tells a listener of each item, and between items makes room for other programs."""
+
+    makes_room = True
 
     def __iter__(self) -> Iterator[Any]:
+        items = super().__iter__()
+        if self.makes_room:
+            items = making_room(items)
         listener = _LISTENER.get()
         if listener is None or self.disable:
-            yield from super().__iter__()
+            yield from items
             return
-        for done, item in enumerate(super().__iter__(), start=self.initial):
+        for done, item in enumerate(items, start=self.initial):
             listener(self.desc, done, self.total)
             yield item
 
 
-def progress(items: Iterable[T] | None, what: str, total: int | None = None, initial: int = 0, **shown: Any) -> tqdm:
+def progress(
+    items: Iterable[T] | None,
+    what: str,
+    total: int | None = None,
+    initial: int = 0,
+    makes_room: bool = True,
+    **shown: Any,
+) -> tqdm:
     """Wrap an iterable so that its progress is shown on standard error.
 
-    On a terminal the bar is redrawn in place; in a file a line is written at most every 30 seconds. ``shown`` goes to
-    ``tqdm``: units, for example.
+    On a terminal the bar is redrawn in place; in a file a line is written at most every 30 seconds. Between items the
+    threads of PyTorch follow what other programs leave of the cores, unless ``makes_room`` is false; see
+    ``threads.making_room``. ``shown`` goes to ``tqdm``: units, for example.
     """
     terminal = sys.stderr.isatty()
-    return _Bar(
+    bar = _Bar(
         items,
         desc=what,
         total=total,
@@ -61,6 +76,8 @@ def progress(items: Iterable[T] | None, what: str, total: int | None = None, ini
         dynamic_ncols=terminal,
         **shown,
     )
+    bar.makes_room = makes_room
+    return bar
 
 
 def byte_progress(what: str, total: int | None, initial: int = 0) -> tqdm:

@@ -19,7 +19,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segswap import program
+from segswap import program, threads
 from segswap.errors import InputError
 from segswap.progress import progress
 
@@ -71,24 +71,56 @@ def test_threads_are_those_of_the_job_and_no_more_than_there_are_cores(monkeypat
     else:
         monkeypatch.setenv("OMP_NUM_THREADS", asked)
     leave()
-    assert torch.get_num_threads() == (expected or program.available_cores())
+    assert torch.get_num_threads() == (expected or threads.available_cores())
 
 
 @pytest.mark.parametrize(
-    ("threads", "handed_out", "there", "expected"),
+    ("asked", "handed_out", "there", "expected"),
     [("4", "8", 2, 1), ("8", "8", 2, 2), ("1", "8", 2, 1), ("4", "8", 8, 4), ("4", "4", 16, 4), ("6", "", 4, 4)],
 )
 def test_where_more_cores_are_handed_out_than_there_are_a_job_takes_its_share(
-    monkeypatch, threads, handed_out, there, expected
+    monkeypatch, asked, handed_out, there, expected
 ):
-    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
     monkeypatch.setenv("SEGSWAP_CORES", handed_out)
-    monkeypatch.setattr(program, "available_cores", lambda: there)
-    assert program.fair_threads() == expected
+    monkeypatch.setattr(threads, "available_cores", lambda: there)
+    assert threads.fair_threads() == expected
 
 
 def test_available_cores_are_those_this_process_may_use():
-    assert program.available_cores() == len(os.sched_getaffinity(0)) >= 1
+    assert threads.available_cores() == len(os.sched_getaffinity(0)) >= 1
+
+
+@pytest.mark.parametrize(
+    ("others", "cores", "most", "expected"),
+    [(0.0, 2, 2, 2), (0.3, 2, 2, 2), (0.6, 2, 2, 1), (1.0, 2, 2, 1), (7.9, 2, 2, 1), (6.0, 8, 2, 2), (3.2, 8, 8, 5)],
+)
+def test_threads_have_a_core_of_their_own_beside_other_programs(others, cores, most, expected):
+    assert threads.threads_beside(others, cores, most) == expected
+
+
+def test_threads_make_room_for_busy_programs_and_come_back(monkeypatch):
+    # More than the tests' one, and of programs that keep every core busy.
+    monkeypatch.setattr(threads, "LOOKS_APART", 0.3)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(threads.available_cores())]
+    try:
+        found = []
+        for _ in progress(range(8), "steps"):
+            time.sleep(0.2)
+            found.append(torch.get_num_threads())
+        held = [
+            torch.get_num_threads() for _ in progress(range(3), "steps", makes_room=False) if time.sleep(0.2) is None
+        ]
+    finally:
+        for each in busy:
+            each.kill()
+            each.wait()
+        after = torch.get_num_threads()
+        torch.set_num_threads(before)
+    assert found[0] == 2 and found[-1] == 1
+    assert held == [2, 2, 2] and after == 2
 
 
 def test_progress_passes_the_items_on_and_names_the_work(capsys):

@@ -1,7 +1,7 @@
 """The loop of both training stages (paper section 3.3).
 
 Everything random is addressed by the seed and the step, the dropout included, so a resumed run repeats an
-uninterrupted one bit for bit (on a CPU, with the same number of threads).
+uninterrupted one bit for bit (on a CPU, with the same number of threads: ``Numerics.deterministic``).
 """
 
 from __future__ import annotations
@@ -267,7 +267,8 @@ class _Trainer:
         self.model.matcher.train()
         sums: dict[str, float] = {}
         shown = {"total": steps, "initial": self.at.step_in_epoch, "disable": not self.processes.first}
-        bar = progress(loader, f"epoch {self.at.epoch}", **shown)
+        held = self.execution.numerics.deterministic == "always"
+        bar = progress(loader, f"epoch {self.at.epoch}", makes_room=not held, **shown)
         for batch in bar:
             hard = self._hard_negatives(mined, pool) if mined else None
             losses, rate = self._step(batch, hard)

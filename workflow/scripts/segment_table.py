@@ -11,7 +11,8 @@ Example:
 from __future__ import annotations
 
 from segswap.pairs.segments import SegmentSettings, build_segment_table
-from segswap.program import argument_parser, fair_threads, run, settings
+from segswap.program import argument_parser, run, settings
+from segswap.threads import fair_threads
 
 
 def main() -> None:
