@@ -4,9 +4,10 @@
     python bench/bench_load.py                 # two minutes
 
 A training step of the demo's size runs on all cores, alone and beside one busy program of another session: Linux gives
-the session as much of a core as a training. The ratio ``beside`` is the time of a step with held threads divided by that
-with threads that make room, beside the busy program; ``alone`` is the same without one. The details hold the seconds.
-Their ``slower`` says how many times slower a step is beside the busy program than alone, when threads make room.
+the session as much of a core as a training. The ratio ``beside`` is the time of a step with held threads divided by
+that with threads that make room, beside the busy program; ``alone`` is the same without one. The details hold the
+seconds. Their ``slower`` says how many times slower a step is beside the busy program than alone, when threads make
+room.
 """
 
 from __future__ import annotations

@@ -168,6 +168,7 @@ class _Trainer:
     Attributes:
         model: what is trained. Hard negatives are found by its weights, as they are what learns from them.
         kept: what is validated, chosen and saved: the same, or the model with the running mean of the weights.
+        holds_threads: whether their number stays, whatever else the machine does.
     """
 
     def __init__(
@@ -181,11 +182,12 @@ class _Trainer:
         execution: Execution,
         rolling: RollingState,
         seed: int,
+        holds_threads: bool,
     ) -> None:
         self.model, self.execution, self.device = model, execution, execution.device
         self.processes = execution.processes
         self.batches, self.stage, self.loss, self.mining, self.run = batches, stage, loss, mining, run
-        self.rolling, self.seed = rolling, seed
+        self.rolling, self.seed, self.holds_threads = rolling, seed, holds_threads
         self.optimiser = torch.optim.AdamW(
             model.matcher.parameters(),
             stage.learning_rate,
@@ -267,8 +269,7 @@ class _Trainer:
         self.model.matcher.train()
         sums: dict[str, float] = {}
         shown = {"total": steps, "initial": self.at.step_in_epoch, "disable": not self.processes.first}
-        held = self.execution.numerics.deterministic == "always"
-        bar = progress(loader, f"epoch {self.at.epoch}", makes_room=not held, **shown)
+        bar = progress(loader, f"epoch {self.at.epoch}", makes_room=not self.holds_threads, **shown)
         for batch in bar:
             hard = self._hard_negatives(mined, pool) if mined else None
             losses, rate = self._step(batch, hard)
@@ -405,7 +406,8 @@ def train_stage(
         initial = sha256(files.initial)
         read = [initial, [sha256(manifest) for manifest in files.manifests]]
         rolling = RollingState(Path(files.state), content_key([decides, processes.count, seed, read]))
-        trainer = _Trainer(model, batches, stage, loss, mining, run, execution, rolling, seed)
+        holds_threads = numerics.deterministic == "always"
+        trainer = _Trainer(model, batches, stage, loss, mining, run, execution, rolling, seed, holds_threads)
         trainer.resume()
         trainer.board = Board(files.board if processes.first else None, trainer.at.step)
         stop = StopRequest(run.time_limit)

@@ -20,9 +20,9 @@ class Numerics:
         precision: of the products in trunk and matcher: ``float32``, ``bfloat16``, or ``auto``: ``bfloat16`` on a GPU.
             Weights, losses and the optimiser are always float32.
         compile: whether ``torch.compile`` makes kernels for the matcher: ``always``, ``never``, or ``auto``: on a GPU.
-        deterministic: whether only algorithms that repeat to the last bit are allowed: ``never``; ``auto``: on a CPU,
-            where they cost nothing; or ``always``, and the number of threads is held, too, which else makes room for
-            other processes (``threads.making_room``).
+        deterministic: whether only algorithms that repeat to the last bit are allowed: ``always``, ``never``, or
+            ``auto``: on a CPU, where they cost nothing. Asked for ``always``, a training also holds its number of
+            threads, which else make room for other programs (``threads.making_room``).
     """
 
     precision: str = "auto"
@@ -30,17 +30,14 @@ class Numerics:
     deterministic: str = "auto"
 
     def on(self, device: torch.device) -> Numerics:
-        """Return what ``auto`` means on a device; on a CPU ``deterministic`` keeps it, a choice between the two others."""
+        """Return what ``auto`` means on a device."""
         gpu = device.type != "cpu"
 
-        def decided(choice: str, automatic: str) -> str:
-            return automatic if choice == "auto" else choice
+        def decided(choice: str, automatic: bool) -> str:
+            return ("always" if automatic else "never") if choice == "auto" else choice
 
-        return Numerics(
-            pick_precision(self.precision, device, on_gpu="bfloat16"),
-            decided(self.compile, "always" if gpu else "never"),
-            decided(self.deterministic, "never" if gpu else "auto"),
-        )
+        precision = pick_precision(self.precision, device, on_gpu="bfloat16")
+        return Numerics(precision, decided(self.compile, gpu), decided(self.deterministic, not gpu))
 
     def compiled(self, matcher: nn.Module) -> nn.Module:
         """Return a matcher, compiled if that is wanted and it is ``compilable``; after ``on``."""
@@ -50,7 +47,7 @@ class Numerics:
     def repeatable(self) -> Iterator[None]:
         """Allow deterministic algorithms only for a while, if that is wanted; after ``on``."""
         before = torch.are_deterministic_algorithms_enabled()
-        torch.use_deterministic_algorithms(before or self.deterministic != "never")
+        torch.use_deterministic_algorithms(before or self.deterministic == "always")
         try:
             yield
         finally:
