@@ -26,8 +26,8 @@ from segswap.errors import InputError
 from segswap.files import write_json
 from segswap.images import UnreadableImage, list_images, read_image, resize
 from segswap.pairs.objects import describe_objects, mask_columns, write_object_rows
-from segswap.program import process_pool
 from segswap.progress import progress
+from segswap.workers import process_pool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +158,7 @@ def build_segment_table(
     unreadable: list[str] = []
     left_out: Counter[str] = Counter()
     rows: list[dict[str, Any]] = []
-    with process_pool(processes) as pool:
+    with process_pool(processes, "let fewer work side by side (snakemake --set-threads segment_table=1)") as pool:
         found = pool.map(partial(_photo_rows, settings=settings), paths, chunksize=4)
         for image_id, (reason, own, others) in enumerate(progress(found, "segments", total=len(paths)), 1):
             if reason is not None:
