@@ -18,7 +18,7 @@ ROOT = Path(segswap.__file__).parent
 LAYERS = (
     ("errors", "versions", "starter"),
     ("randomness", "files", "images", "geometry", "sampling", "program", "progress", "device"),
-    ("allocation", "config", "sharing", "drawing", "download", "unpack", "weights"),
+    ("allocation", "config", "sharing", "drawing", "download", "unpack", "weights", "workers", "folder_lists"),
     ("pairs", "models"),
     ("matching", "demo_world"),
     ("training", "discovery", "search"),
