@@ -14,8 +14,7 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -171,23 +170,6 @@ def refuse_the_future(arguments: Iterable[str]) -> None:
                 f"count as older and be made again in every run. Set the clock right, or the time: touch '{path}' (a "
                 "copy's, where the file itself cannot be changed), and start again"
             )
-
-
-def _ignore_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-@contextlib.contextmanager
-def process_pool(count: int) -> Iterator[ProcessPoolExecutor]:
-    """Yield a pool of processes; an error, or Ctrl-C, ends it when each has done the piece that it is at.
-
-    Ctrl-C reaches the processes too; they leave it to the program, which else would end with a traceback for each.
-    """
-    pool = ProcessPoolExecutor(count, initializer=_ignore_interrupts)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _is_given(path: str, arguments: Iterable[str]) -> bool:

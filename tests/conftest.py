@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -45,6 +46,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["OMP_NUM_THREADS"] = "1"
 cv2.setNumThreads(1)
 torch.set_num_threads(1)
+
+# The server that worker processes are forked from starts once; those of any test then find what they need in it.
+multiprocessing.set_forkserver_preload(["segswap.training.batches"])
 
 SEED = 1
 N_IMAGES = 40

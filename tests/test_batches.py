@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import multiprocessing
 import pickle
+import resource
 import shutil
 import subprocess
 import sys
@@ -201,6 +203,28 @@ def test_workers_map_stored_features_themselves(manifests, stores):
     assert len(pickle.dumps(stores[0])) < 10_000 + 100 * len(stores[0])
     for inline, ahead in zip(load_batches(batches, 0, 3, 0), load_batches(batches, 0, 3, 1), strict=True):
         assert_equal_batches(ahead, inline)
+
+
+def test_a_full_shared_memory_ends_the_reading_with_the_key_to_change(manifests):
+    loader = load_batches(PairBatches(manifests, PLAIN, SEED), 0, 100, workers=1)
+    next(loader)
+    for process in multiprocessing.active_children():
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (4096, 4096))  # of files in memory, too
+    with pytest.raises(InputError, match=r"/dev/shm may be full.* lower compute.workers; with 0 ") as error:
+        list(loader)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_pair_is_named_alike_by_any_process(manifests, tmp_path, workers):
+    folder = tmp_path / "1obj"
+    shutil.copytree(manifests[0].parent, folder)
+    for tar in folder.glob("*.tar"):
+        tar.write_bytes(bytes(tar.stat().st_size))
+    batches = PairBatches([folder / "manifest.json", manifests[1]], PLAIN, SEED)
+    with pytest.raises(InputError, match="is damaged") as error:
+        list(load_batches(batches, 0, 2, workers))
+    assert "\n" not in str(error.value)
 
 
 def test_pictures_labels_and_keys_belong_together(manifests):

@@ -18,7 +18,10 @@ ROOT = Path(segswap.__file__).parent
 LAYERS = (
     ("errors", "versions", "starter", "threads"),
     ("randomness", "files", "images", "geometry", "sampling", "program", "progress", "device"),
-    ("allocation", "config", "lists", "sharing", "drawing", "download", "unpack", "weights"),
+    (
+        *("allocation", "config", "lists", "folder_lists", "sharing", "drawing", "download", "unpack", "weights"),
+        "workers",
+    ),
     ("pairs", "models"),
     ("matching", "demo_world"),
     ("training", "discovery", "search"),

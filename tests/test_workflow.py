@@ -122,6 +122,21 @@ def test_a_key_reruns_what_reads_it_and_nothing_else(finished: Path) -> None:
     assert {"pair_shard", "pair_manifest", "link_shared"} <= rules(seed=2)
 
 
+def test_a_folder_of_ones_own_counts_by_its_pictures_and_not_by_its_time(tmp_path: Path, tiny_world) -> None:
+    folder = copy_project(tmp_path)
+    shutil.copytree(tiny_world.style_images, folder / "own")
+    own = ("--config", 'style={"folder": "own"}', "--until", "style_statistics")
+    assert planned(folder, *own) == {"list_folder": 1, "style_statistics": 1}
+    snakemake(folder, *own)
+    (folder / "own/.DS_Store").write_bytes(b"x")
+    assert planned(folder, *own) == {}
+    first, second, *_ = sorted((folder / "own").glob("*.jpg"))
+    shutil.copyfile(first, second)
+    assert planned(folder, *own) == {"list_folder": 1, "style_statistics": 1}
+    snakemake(folder, "--touch", *own)
+    assert planned(folder, *own) == {}, "told to take it as it is"
+
+
 def test_a_single_stage_can_be_forced(finished: Path) -> None:
     jobs = planned(finished, "--forcerun", "stage2")
     assert jobs["stage2"] == 1 and "stage1" not in jobs and "pair_shard" not in jobs

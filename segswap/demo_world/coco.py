@@ -25,9 +25,9 @@ from segswap.demo_world.textures import random_palette, random_texture
 from segswap.files import whole_folder, write_bytes, write_json
 from segswap.geometry import mask_box
 from segswap.images import encode_jpeg
-from segswap.program import process_pool
 from segswap.progress import progress
 from segswap.randomness import generator
+from segswap.workers import process_pool
 
 SHAPES = ((176, 256), (256, 176), (208, 208), (192, 240))
 """Heights and widths of the scenes, in pixels."""
@@ -138,7 +138,7 @@ def draw_coco(folder: str | os.PathLike, seed: int, split: str, n_images: int, w
     """
     images, annotations = [], []
     draw = partial(_draw_image, seed, split, n_images)
-    with whole_folder(folder) as temporary, process_pool(workers) as pool:
+    with whole_folder(folder) as temporary, process_pool(workers, "lower --workers") as pool:
         (temporary / "images").mkdir()
         drawn = pool.map(draw, range(n_images), chunksize=16)
         for number, (picture, shape, found) in enumerate(progress(drawn, f"scenes ({split})", total=n_images), 1):

@@ -32,8 +32,8 @@ from segswap.pairs.objects import (
     turned_photos,
     write_object_rows,
 )
-from segswap.program import process_pool
 from segswap.progress import progress
+from segswap.workers import process_pool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,7 +163,7 @@ def build_segment_table(
     unreadable: list[str] = []
     left_out: Counter[str] = Counter()
     rows: list[dict[str, Any]] = []
-    with process_pool(processes) as pool:
+    with process_pool(processes, "let fewer work side by side (snakemake --set-threads segment_table=1)") as pool:
         found = pool.map(partial(_photo_rows, settings=settings), paths, chunksize=4)
         looked_at = progress(zip(paths, found, strict=True), "segments", total=len(paths))
         for image_id, (path, (header, own, others)) in enumerate(looked_at, 1):

@@ -8,16 +8,18 @@ with the very next pair.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Sequence
+import pickle
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from functools import lru_cache
-from multiprocessing import get_context
-from typing import Any
+from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
 
 from segswap.errors import InputError
 from segswap.matching.features import FeatureStore
@@ -26,6 +28,7 @@ from segswap.pairs.render import Labels
 from segswap.randomness import generator
 from segswap.training.losses import Targets
 from segswap.training.photometric import UNCHANGED, Changes, PhotometricSettings, draw_changes
+from segswap.workers import process_pool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,8 +115,8 @@ def _order(seed: int, which: int, pass_number: int, length: int) -> np.ndarray:
     return generator(seed, "order", which, pass_number).permutation(length)
 
 
-class PairBatches(Dataset):
-    """Batches by step number (a map-style data set whose items are whole batches)."""
+class PairBatches:
+    """Batches by step number."""
 
     def __init__(
         self,
@@ -253,30 +256,64 @@ def _stack_labels(labels: list[Labels]) -> Targets:
     return Targets(stack("mask_a")[:, None], stack("mask_b")[:, None], stack("corr_a"), stack("corr_b"))
 
 
-def load_batches(batches: PairBatches, start: int, stop: int, workers: int) -> DataLoader[Any]:
-    """Return the batches of steps start to stop - 1, in order, decoded ahead by worker processes (0: in line).
+_AHEAD = 2
+"""Batches that wait, or are in the making, for each worker process."""
 
-    Workers are not forked from this process: its threads would not be there, and a library that waits for one of its
-    own waits forever. They are forked from a server process that has none.
+_FEWER = "lower compute.workers; with 0 no worker process is needed"
+
+
+def load_batches(batches: PairBatches, start: int, stop: int, workers: int) -> Iterator[Batch]:
+    """Yield the batches of steps start to stop - 1, in order, decoded ahead by worker processes (0: in line).
+
+    Raises:
+        InputError: what reading a batch raises; when a worker process ends or is stopped; when the shared memory is
+            full through which batches come.
     """
-    context = None
-    if workers:
-        context = get_context("forkserver")
-        context.set_forkserver_preload([__name__])
-    return DataLoader(
-        batches,
-        batch_size=None,
-        sampler=range(start, stop),
-        num_workers=workers,
-        multiprocessing_context=context,
-        pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_one_thread if workers else None,
-    )
+    if not workers:
+        yield from map(batches.__getitem__, range(start, stop))
+        return
+    with process_pool(workers, _FEWER, _serve, (batches,)) as pool:
+        waiting: deque[Future[bytes]] = deque()
+        for step in range(start, stop):
+            waiting.append(pool.submit(_served_batch, step))
+            if len(waiting) > _AHEAD * workers:
+                yield _received(waiting.popleft())
+        while waiting:
+            yield _received(waiting.popleft())
 
 
-def _one_thread(_: int) -> None:
-    # Worker processes and torch's own threads would together start more threads than there are cores.
+@contextlib.contextmanager
+def _shared_memory() -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, OSError) as error:  # torch has no exception of its own for it
+        raise InputError(
+            f"batches come through shared memory, and that failed ({error}): /dev/shm may be full, or the number of "
+            f"open files limited (ulimit -n). Make it larger (containers: --shm-size=2g), or {_FEWER}"
+        ) from None
+
+
+def _received(packed: Future[bytes]) -> Batch:
+    data = packed.result()
+    with _shared_memory():
+        return pickle.loads(data)
+
+
+_SERVED: list[PairBatches] = []
+"""In a worker process, what it makes batches of: sent once, as it can be large."""
+
+
+def _serve(batches: PairBatches) -> None:
     import cv2
 
+    # Worker processes and threads of libraries would together be more threads than there are cores.
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+    _SERVED[:] = [batches]
+
+
+def _served_batch(step: int) -> bytes:
+    """Return a batch, packed here as it would be on its way: a fault of the way is then told from all others."""
+    batch = _SERVED[0][step]
+    with _shared_memory():
+        return bytes(ForkingPickler.dumps(batch))

@@ -11,6 +11,7 @@ localrules:
     summary,
     compare_runs,
     link_shared,
+    list_folder,
     provenance,
     report_page,
 

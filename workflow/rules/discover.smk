@@ -6,7 +6,7 @@
 rule list_collection:
     """The images of a collection in order; its ground truth is checked before any work is done."""
     input:
-        unpack(collection_data),
+        unpack(listed(collection_data)),
     output:
         f"{SHARED}/collections/{{part}}/images.json",
     log:
@@ -30,7 +30,7 @@ rule list_collection:
 rule features_collection:
     """The features of all images of a collection, each encoded once; of mirror images as well under the flip test."""
     input:
-        unpack(collection_data),
+        unpack(listed(collection_data)),
         unpack(backbone_inputs("collections")),
         collection=f"{SHARED}/collections/{{part}}/images.json",
     output:
@@ -202,7 +202,7 @@ rule eigenvectors:
 rule segment_internet:
     """The eigenvector gives each cell of each image a soft mask, and GrabCut the segmentation at full resolution."""
     input:
-        folder=setting("benchmarks", "internet", "folder"),
+        unpack(listed(folder=setting("benchmarks", "internet", "folder"))),
         collection=collection_images("internet"),
         graph=f"{RESULTS}/internet/{{matcher}}/{{collection}}-graph.npz",
         eigenvectors=f"{RESULTS}/internet/{{matcher}}/{{collection}}-eigenvectors.npz",
@@ -258,7 +258,7 @@ rule picture_internet:
     """Images with soft masks and segmentations of each matcher, beside the truth."""
     input:
         unpack(internet_by_matcher),
-        folder=setting("benchmarks", "internet", "folder"),
+        unpack(listed(folder=setting("benchmarks", "internet", "folder"))),
     output:
         report(
             f"{RESULTS}/pictures/internet.jpg",
@@ -327,7 +327,7 @@ rule cluster_regions:
 rule metrics_discovery:
     """For each labelled detail the F1 of the cluster that shows it best, and the mean over details."""
     input:
-        unpack(paintings),
+        unpack(listed(paintings)),
         regions=f"{RESULTS}/discovery/{{matcher}}/paintings-regions.parquet",
     output:
         f"{RESULTS}/discovery/{{matcher}}/metrics.json",
@@ -354,7 +354,7 @@ rule metrics_discovery:
 rule picture_discovery:
     """The best cluster of each labelled detail, right regions in green."""
     input:
-        unpack(paintings),
+        unpack(listed(paintings)),
         regions=f"{RESULTS}/discovery/trained/paintings-regions.parquet",
     output:
         report(
@@ -387,7 +387,7 @@ rule picture_discovery:
 rule cluster_page:
     """The page of clusters: a strip of regions for each; a click leads to the pairs and their correspondences."""
     input:
-        images=setting("benchmarks", "brueghel", "images"),
+        unpack(listed(images=setting("benchmarks", "brueghel", "images"))),
         collection=collection_images("discovery", "paintings"),
         regions=f"{RESULTS}/discovery/trained/paintings-regions.parquet",
         correspondences=f"{RESULTS}/discovery/trained/paintings-correspondences.parquet",

@@ -138,8 +138,9 @@ rule plant_details:
     restyled: details whose places are known, on real pictures."""
     input:
         unpack(style_inputs("planted")),
-        unpack(object_inputs("planted")),
-        paintings=shared("planted", "paintings"),
+        unpack(
+            listed(object_inputs("planted"), paintings=shared("planted", "paintings"))
+        ),
     output:
         images=directory(f"{SHARED}/planted/{{part}}/images"),
         labels=f"{SHARED}/planted/{{part}}/labels.json",
@@ -175,7 +176,7 @@ rule features_details:
     """The features of all paintings, and of each query: the crop around its box, brought to the protocol's size."""
     input:
         unpack(backbone_inputs("details")),
-        images=shared("details", "images"),
+        unpack(listed(images=shared("details", "images"))),
         labels=shared("details", "labels"),
     output:
         database=f"{SHARED}/details/{{part}}/database.npy",
@@ -215,7 +216,7 @@ rule predict_details:
     """Every query is scored against a part of the paintings, with a box in each; one job searches one part."""
     input:
         unpack(matcher_inputs),
-        unpack(details_inputs),
+        unpack(listed(details_inputs)),
     output:
         f"{RESULTS}/{{details}}/{{matcher}}/predictions-{{chunk}}.parquet",
     log:
@@ -254,7 +255,7 @@ rule predict_details:
 rule metrics_details:
     """Retrieval and detection average precision, meaned over the queries of a category, then over categories."""
     input:
-        unpack(details_data),
+        unpack(listed(details_data)),
         predictions=lambda wildcards: chunk_predictions(
             wildcards.run, wildcards.details, wildcards.matcher
         ),
@@ -288,8 +289,12 @@ rule metrics_details:
 rule alter_details:
     """Details of a folder's pictures are altered and repainted, and pasted into photos: queries whose picture is known."""
     input:
-        pictures=shared("altered", "pictures"),
-        hosts=shared("altered", "hosts"),
+        unpack(
+            listed(
+                pictures=shared("altered", "pictures"),
+                hosts=shared("altered", "hosts"),
+            )
+        ),
     output:
         images=directory(f"{SHARED}/altered/{{part}}/images"),
         queries=f"{SHARED}/altered/{{part}}/queries.json",
@@ -319,7 +324,7 @@ rule index_altered:
     """The pictures are indexed for the search, once for all matchers; the index is deleted when all have searched."""
     input:
         unpack(backbone_inputs("indexes")),
-        pictures=shared("indexes", "pictures"),
+        unpack(listed(pictures=shared("indexes", "pictures"))),
     output:
         temp(directory(f"{SHARED}/indexes/{{part}}/index")),
     log:
@@ -351,7 +356,7 @@ rule predict_altered:
     """Every query is searched among the pictures: windows of all of them, and the matcher's look at the best ones."""
     input:
         unpack(matcher_inputs),
-        unpack(altered_inputs),
+        unpack(listed(altered_inputs)),
         index=altered_index,
     output:
         f"{RESULTS}/altered/{{matcher}}/predictions.parquet",
@@ -387,7 +392,7 @@ rule predict_altered:
 rule metrics_altered:
     """Whether the right picture comes first, before and after the matcher, and whether the box lies right."""
     input:
-        unpack(altered_inputs),
+        unpack(listed(altered_inputs)),
         predictions=f"{RESULTS}/altered/{{matcher}}/predictions.parquet",
     output:
         metrics=f"{RESULTS}/altered/{{matcher}}/metrics.json",
@@ -413,7 +418,7 @@ rule metrics_altered:
 rule sift_altered:
     """SIFT looks for every query in every picture: what does a method find that has nothing to learn?"""
     input:
-        unpack(sift_inputs),
+        unpack(listed(sift_inputs)),
     output:
         f"{SHARED}/sift/{{part}}/predictions.parquet",
     log:
@@ -437,7 +442,7 @@ rule sift_altered:
 
 use rule metrics_altered as metrics_sift with:
     input:
-        unpack(sift_inputs),
+        unpack(listed(sift_inputs)),
         predictions=f"{SHARED}/sift/{{part}}/predictions.parquet",
     output:
         metrics=f"{SHARED}/sift/{{part}}/metrics.json",
@@ -481,7 +486,7 @@ rule join_altered:
 rule picture_altered:
     """Some details, the queries made of them, and the first picture that each matcher and SIFT find."""
     input:
-        unpack(altered_inputs),
+        unpack(listed(altered_inputs)),
         unpack(altered_predictions),
         sift=sift_file("predictions.parquet"),
     output:
@@ -520,7 +525,7 @@ rule check_places:
     """The lists, positions and pictures of the data set are checked against each other; where they must be requested
     and are not there, this says so, and nothing else of the run depends on them."""
     input:
-        data=lambda wildcards: drawn(shared("places", "folder")(wildcards)),
+        data=lambda wildcards: place_files(PARTS["places", wildcards.part]),
     output:
         f"{SHARED}/places/{{part}}/inventory.json",
     log:
@@ -547,7 +552,7 @@ rule rank_places:
     """The first ranking is read from the data set's file, or computed from pooled features of the backbone."""
     input:
         unpack(backbone_inputs("places")),
-        data=lambda wildcards: drawn(shared("places", "folder")(wildcards)),
+        data=lambda wildcards: place_files(PARTS["places", wildcards.part]),
         inventory=f"{SHARED}/places/{{part}}/inventory.json",
     output:
         f"{SHARED}/places/{{part}}/ranking.npz",
@@ -585,7 +590,7 @@ rule features_places:
     """The features of the queries, and of every database image that is a candidate of any of them, once."""
     input:
         unpack(backbone_inputs("places")),
-        data=lambda wildcards: drawn(shared("places", "folder")(wildcards)),
+        data=lambda wildcards: place_files(PARTS["places", wildcards.part]),
         inventory=f"{SHARED}/places/{{part}}/inventory.json",
         ranking=f"{SHARED}/places/{{part}}/ranking.npz",
     output:
@@ -771,7 +776,7 @@ rule picture_pairs:
 rule picture_details:
     """One query of each category with the best results of each matcher."""
     input:
-        unpack(details_data),
+        unpack(listed(details_data)),
         unpack(predictions_by_matcher("details")),
     output:
         report(

@@ -2,6 +2,79 @@
 
 from segswap.benchmarks.published import repeated_method
 
+# Folders of pictures
+
+
+def texts(value):
+    """Yield every text in a JSON value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, dict)):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from texts(inner)
+
+
+def list_name(folder):
+    """Return the name of a folder's list: the folder's own, and a key of its path."""
+    return f"{re.sub('[^A-Za-z0-9_.-]', '_', Path(folder).name)}-{content_key(folder)[:10]}"
+
+
+# By the name of its list each folder that a part may read. Any text of a part's settings may be one.
+FOLDERS = {
+    list_name(text): text for part in PARTS.values() for text in texts(part.settings)
+}
+
+
+@cache
+def is_listed(path):
+    """Return whether a path is a folder that stages know by its list: one that no rule makes.
+
+    One that a rule makes has a time of its own, which Snakemake keeps in it.
+    """
+    made = any(each.is_producer(path) for each in workflow.rules)
+    return Path(path).is_dir() and not made
+
+
+def lists(files):
+    """Return the lists of the folders among files that are given by name."""
+    return [
+        f"{SHARED}/lists/{list_name(path)}.{'labels' if name == 'labels' else 'pictures'}.json"
+        for name, paths in files.items()
+        for path in ([paths] if isinstance(paths, str) else paths)
+        if is_listed(path)
+    ]
+
+
+def listed(*functions, **named):
+    """Return a function that gives what functions give, by name, with lists of the folders in place of their times.
+
+    A folder's own time changes with any file that a desktop puts there, and not where a picture is replaced.
+    """
+
+    def untimed(paths):
+        if not isinstance(paths, str):
+            return [untimed(path) for path in paths]
+        return ancient(paths) if is_listed(paths) else paths
+
+    def files(wildcards):
+        found = {name: value(wildcards) for name, value in named.items()}
+        for function in functions:
+            found.update(function(wildcards))
+        untimed_files = {name: untimed(paths) for name, paths in found.items()}
+        return {**untimed_files, "lists": lists(found)}
+
+    return files
+
+
+@cache
+def state_of(folder, kind):
+    """Return what changes when the list of a folder does; a folder is looked through once in a plan."""
+    # Pictures are looked for by a module that loads OpenCV: only plans with folders of one's own need it.
+    from segswap.folder_lists import folder_state
+
+    return folder_state(folder, kind)
+
+
 # Shared parts
 
 
@@ -98,10 +171,12 @@ def style_inputs(stage):
 
 
 def pair_origins(wildcards):
-    """Return what a pair set is made from, but for the photos: the object table and the statistics of styles."""
+    """Return what a pair set is made from: the object table, the lists of the photos, and the statistics of styles."""
     styles = style_inputs("pairs")(wildcards)
+    objects = object_inputs("pairs")(wildcards)
     return {
-        "table": object_inputs("pairs")(wildcards)["table"],
+        "table": objects["table"],
+        "lists": lists(objects),
         **{name: path for name, path in styles.items() if name == "statistics"},
     }
 
@@ -442,11 +517,25 @@ def sift_file(name):
     return lambda wildcards: f"{sharing.sift(RUNS[wildcards.run]).folder}/{name}"
 
 
+def place_files(part):
+    """Return what is there of a place recognition data set: its folder where it is drawn, else list and files.
+
+    Data that must be requested may be absent; the stage that needs it says so.
+    """
+    folder = part.settings["folder"]
+    given = (Path(folder, name) for name in part.settings["files"].values() if name)
+    return [
+        *drawn(folder),
+        *lists({"folder": folder}),
+        *(str(path) for path in given if is_listed(folder) and path.is_file()),
+    ]
+
+
 def place_data(wildcards):
     """Return what every stage of a place recognition benchmark reads: data where it is drawn, inventory, ranking."""
     part = sharing.places(RUNS[wildcards.run], wildcards.places)
     return {
-        "data": drawn(part.settings["folder"]),
+        "data": place_files(part),
         "inventory": f"{part.folder}/inventory.json",
         "ranking": f"{part.folder}/ranking.npz",
     }

@@ -1,4 +1,4 @@
-# Makes: object tables, style statistics, shards of pairs with manifests, galleries.
+# Makes: lists of folders, object tables, style statistics, shards of pairs with manifests, galleries.
 # Needs: photos, annotated or not, a folder of style images (and AdaIN's weights where it restyles).
 
 
@@ -20,12 +20,40 @@ rule pairs_2obj:
         pair_set_files("2obj"),
 
 
+rule list_folder:
+    """The pictures of a folder, or YOLO's label files, are listed with sizes and times, anew only where one of them
+    changes. Stages depend on this list: the folder's own time says nothing of its pictures.
+    """
+    input:
+        ancient(lambda wildcards: FOLDERS[wildcards.folder]),
+    output:
+        f"{SHARED}/lists/{{folder}}.{{files}}.json",
+    log:
+        f"{SHARED_LOGS}/list_folder-{{folder}}-{{files}}.log",
+    wildcard_constraints:
+        folder="|".join(map(re.escape, FOLDERS)),
+        files="pictures|labels",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=memory(500),
+        runtime=30,
+    params:
+        state=lambda wildcards: state_of(FOLDERS[wildcards.folder], wildcards.files),
+    shell:
+        "python workflow/scripts/list_folder.py"
+        " --folder {input:q}"
+        " --kind {wildcards.files}"
+        " --list {output:q}"
+        " > {log:q} 2>&1"
+
+
 rule object_table:
     """The annotations become a table of objects; what is broken, missing, too small or too large is counted and
     named."""
     input:
+        unpack(listed(images=shared("objects", "images"))),
         annotations=shared("objects", "annotations"),
-        images=shared("objects", "images"),
     output:
         table=f"{SHARED}/objects/{{part}}/objects.parquet",
         problems=report(
@@ -63,7 +91,7 @@ rule segment_table:
     """Photos are cut into regions by graph segmentation; those that may be objects, by size, solidity and how much of
     the border they touch, become the table."""
     input:
-        images=shared("objects", "images"),
+        unpack(listed(images=shared("objects", "images"))),
     output:
         table=f"{SHARED}/objects/{{part}}/objects.parquet",
         problems=report(
@@ -101,8 +129,12 @@ rule yolo_table:
     """Outlines in YOLO's label files become a table of objects, as annotations do."""
     input:
         unpack(class_names),
-        images=shared("objects", "images"),
-        labels=shared("objects", "labels"),
+        unpack(
+            listed(
+                images=shared("objects", "images"),
+                labels=shared("objects", "labels"),
+            )
+        ),
     output:
         table=f"{SHARED}/objects/{{part}}/objects.parquet",
         problems=report(
@@ -142,7 +174,7 @@ rule join_objects:
     """The tables of several sources become one, with photos, annotations and categories numbered anew; photos that are
     there twice, or held out, are left out and named."""
     input:
-        unpack(joined_inputs),
+        unpack(listed(joined_inputs)),
     output:
         table=f"{SHARED}/objects/{{part}}/objects.parquet",
         problems=report(
@@ -182,7 +214,7 @@ rule style_statistics:
     """Of every style image the channel means and deviations that restyling needs are computed once."""
     input:
         unpack(style_weights),
-        folder=shared("styles", "folder"),
+        unpack(listed(folder=shared("styles", "folder"))),
     output:
         f"{SHARED}/styles/{{part}}/statistics.npz",
     log:
@@ -215,7 +247,7 @@ rule pair_shard:
     every choice is drawn from the pair's address (seed, kind, index)."""
     input:
         unpack(style_inputs("pairs")),
-        unpack(object_inputs("pairs")),
+        unpack(listed(object_inputs("pairs"))),
     output:
         tar=f"{SHARED}/pairs/{{part}}/{{kind}}-{{shard}}.tar",
         manifest=f"{SHARED}/pairs/{{part}}/{{kind}}-{{shard}}.parquet",

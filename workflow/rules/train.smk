@@ -170,7 +170,7 @@ rule stage1:
     batch; after each epoch it is validated on held-out pairs and the best model is kept.
     """
     input:
-        unpack(brueghel_selection("stage1")),
+        unpack(listed(brueghel_selection("stage1"))),
         initial=f"{RESULTS}/checkpoints/untrained.pt",
         manifests=manifests("train"),
         features=stored_features,
@@ -234,7 +234,7 @@ rule stage2:
     scored, and those that the model takes for related join the batches with empty targets.
     """
     input:
-        unpack(brueghel_selection("stage2")),
+        unpack(listed(brueghel_selection("stage2"))),
         initial=f"{RESULTS}/checkpoints/stage1.pt",
         manifests=manifests("train"),
         features=stored_features,
