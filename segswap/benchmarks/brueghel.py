@@ -80,7 +80,7 @@ def load(images: str | os.PathLike, labels: str | os.PathLike) -> Brueghel:
             message says when the two belong to different editions.
     """
     folder = Path(images)
-    names = tuple(path.name for path in list_images(folder))
+    names = tuple(path.name for path in list_images(folder, utf8_names=True))
     content = read_json(labels)
     queries = []
     try:

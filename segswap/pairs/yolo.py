@@ -15,13 +15,12 @@ from typing import Any
 import yaml
 
 from segswap.errors import InputError
-from segswap.images import UnreadableImage, list_images
+from segswap.images import UnreadableImage, is_hidden, list_images, read_header
 from segswap.pairs.objects import (
     AnnotatedPhoto,
     Annotations,
     ObjectSettings,
     is_text,
-    photo_header,
     write_annotated_objects,
 )
 from segswap.progress import progress
@@ -71,11 +70,11 @@ def read_yolo(
     photos: dict[int, AnnotatedPhoto] = {}
     entries: list[dict[str, Any]] = []
     broken: list[dict[str, Any]] = []
-    without_photo = {path.stem for path in labels.glob("*.txt")} - {_LIST_OF_CLASSES}
+    without_photo = {path.stem for path in labels.glob("*.txt") if not is_hidden(path.name)} - {_LIST_OF_CLASSES}
     for number, path in enumerate(progress(list_images(images), "labels"), 1):
         without_photo.discard(path.stem)
         try:
-            header = photo_header(path)
+            header = read_header(path)
         except UnreadableImage:
             photos[number] = AnnotatedPhoto(path.name, 0, 0)
             continue
