@@ -1,4 +1,4 @@
-"""Names of files that are not UTF-8, or that readers of lists, pages and addresses could mistake."""
+"""Names of files that are not UTF-8, or that readers of lists, pages and addresses could mistake; names in lists."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from search_folders import SIDE, draw_picture, make_model, write_folder
 
 from segswap import cli, program
+from segswap.benchmarks import brueghel
 from segswap.files import content_key, read_json, write_json
 from segswap.images import UnreadableImage, encode_jpeg, read_image
 from segswap.models.checkpoint import save_checkpoint
@@ -24,6 +25,7 @@ from segswap.names import as_text, from_text, is_utf8
 from segswap.pairs.objects import ObjectTable
 from segswap.pairs.render import Photos
 from segswap.pairs.segments import SegmentSettings, build_segment_table
+from segswap.pairs.yolo import read_yolo
 from segswap.search.index import open_index
 from segswap.server.app import create_app
 
@@ -167,3 +169,27 @@ def test_serve_shows_pictures_of_all_names(folder, tmp_path):
 def test_what_can_be_no_name_is_an_unreadable_picture(tmp_path, name):
     with pytest.raises(UnreadableImage, match="cannot be opened"):
         read_image(f"{tmp_path}/{name}")
+
+
+# Lists
+
+NFC, NFD = "\u00e9t\u00e9.jpg", "e\u0301te\u0301.jpg"
+
+
+def test_paintings_are_found_in_another_normal_form(tmp_path):
+    images = write_folder(tmp_path / "images", {NFD: None, "b.jpg": None})
+    labels = {"hand": [{"query": [NFC, [0, 0, 9, 9]], "gt": [["b.jpg", [0, 0, 9, 9]]]}]}
+    (tmp_path / "labels.json").write_text(json.dumps(labels))
+    assert [query.image for query in brueghel.load(images, tmp_path / "labels.json").queries] == [NFD]
+
+
+def test_labels_of_photos_are_found_in_another_normal_form_and_read_with_a_mark(tmp_path):
+    images = write_folder(tmp_path / "images", {NFD: None, "b.jpg": None})
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    (labels / NFC).with_suffix(".txt").write_text("\ufeff0 0.1 0.1 0.9 0.1 0.9 0.9\n", encoding="utf-8")
+    (labels / "._b.txt").write_bytes(b"\0\5\x16\7")
+    (tmp_path / "classes.txt").write_text("\ufeffcat\n", encoding="utf-8")
+    found = read_yolo(images, labels, tmp_path / "classes.txt")
+    assert [entry["image_id"] for entry in found.entries] == [2] and not found.broken
+    assert found.categories == {0: "cat"} and len(found.photos) == 2
