@@ -182,8 +182,11 @@ def write_bytes(path: str | os.PathLike, data: bytes, orphan: bool = False) -> N
 
 
 def write_text(path: str | os.PathLike, text: str, orphan: bool = False) -> None:
-    """Write UTF-8 text as a whole file; ``orphan`` as for ``whole_file``."""
-    write_bytes(path, text.encode(), orphan)
+    """Write UTF-8 text as a whole file; ``orphan`` as for ``whole_file``.
+
+    Names of files that are not UTF-8 are written as ``segswap.names`` says.
+    """
+    write_bytes(path, text.encode("utf-8", "backslashreplace"), orphan)
 
 
 def write_json(path: str | os.PathLike, value: Any, orphan: bool = False) -> None:
@@ -274,7 +277,7 @@ def sha256(path: str | os.PathLike) -> str:
 def content_key(value: Any) -> str:
     """Return a 16-digit key of a JSON value: equal values, and only they, have equal keys."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)

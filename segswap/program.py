@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import dataclasses
 import errno
+import io
 import json
 import os
 import select
@@ -230,6 +231,9 @@ def run(main: Callable[[], None], check_times: bool = True) -> NoReturn:
         check_times: whether it is a job of the workflow, whose inputs must not come from the future.
     """
     limit_threads()
+    # Names of files may be no UTF-8 (``segswap.names``); standard error escapes them without being asked.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         if check_times:
             refuse_the_future(sys.argv[1:])

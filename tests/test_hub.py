@@ -193,6 +193,14 @@ def test_a_model_in_the_cache_loads_offline(tmp_path, model, saved):
 ANSWER = SimpleNamespace(headers={}, request=None)
 
 
+def test_without_a_home_folder_no_folder_called_tilde_is_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", "~/.cache/huggingface/hub")
+    with pytest.raises(InputError, match=r"no home folder to keep it in; .* HF_HOME"):
+        hub.locate("someone/model")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("error", "message"),
     [

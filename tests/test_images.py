@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import struct
 import subprocess
 import sys
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -22,6 +24,7 @@ from segswap.images import (
     UnreadableImage,
     decode_image,
     encode_jpeg,
+    find_images,
     image_size,
     list_images,
     read_header,
@@ -410,6 +413,137 @@ def test_empty_or_missing_folder_is_an_error_that_names_it(tmp_path, exists):
         folder.mkdir()
     with pytest.raises(InputError, match="styles"):
         list_images(folder)
+
+
+# Folders as they are found
+
+OTHERS = "hidden, or left by a system"
+
+
+def written_as(suffix: str) -> bytes:
+    """Return a small picture in the format of a suffix."""
+    buffer = io.BytesIO()
+    Image.fromarray(smooth((8, 6))).save(buffer, Image.registered_extensions()[suffix])
+    return buffer.getvalue()
+
+
+def listed(folder: Path, **how: bool) -> list[str]:
+    """Return the names of a folder's pictures below it."""
+    return [path.relative_to(folder).as_posix() for path in find_images(folder, **how).paths]
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".gif", ".tif", ".webp", ".avif", ".ppm", ".jp2"])
+def test_pictures_are_known_by_their_content_where_the_suffix_says_nothing(tmp_path, suffix):
+    for name in ("plain", "p.unknown", f"p{suffix}"):
+        (tmp_path / name).write_bytes(written_as(suffix))
+    (tmp_path / "words").write_text("Beautiful Memories; P5 is no picture, II* neither")
+    (tmp_path / "empty").touch()
+    found = find_images(tmp_path)
+    assert [path.name for path in found.paths] == sorted(["p.unknown", f"p{suffix}", "plain"])
+    assert found.left_out == {"words": "no picture", "empty": "no picture"}
+    assert all(read_image(path).shape == (8, 6, 3) for path in found.paths)
+
+
+@pytest.mark.parametrize("name", ["a.jfif", "a.jpe", "a.JPG", "a.avif"])
+def test_pictures_of_rarer_suffixes_are_listed_unopened(tmp_path, name):
+    (tmp_path / name).touch()
+    assert listed(tmp_path) == [name]
+
+
+def test_what_systems_leave_among_pictures_is_left_out(tmp_path):
+    hidden = ("._a.jpg", ".DS_Store", "Thumbs.db", "desktop.ini", ".hidden.jpg")
+    folders = ("@eaDir", "__MACOSX", ".thumbnails", ".Trash-1000", "lost+found", "#recycle", "$RECYCLE.BIN")
+    for name in ("a.jpg", "sub/b.jpg", *hidden, *(f"{folder}/a.jpg/thumb.jpg" for folder in folders)):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = find_images(tmp_path, subfolders=True)
+    assert [path.relative_to(tmp_path).as_posix() for path in found.paths] == ["a.jpg", "sub/b.jpg"]
+    assert found.left_out == dict.fromkeys((*hidden, *folders), OTHERS)
+
+
+def test_only_regular_files_are_pictures(tmp_path):
+    (tmp_path / "a.jpg").touch()
+    (tmp_path / "folder.jpg").mkdir()
+    (tmp_path / "folder.jpg/inside.jpg").touch()
+    os.mkfifo(tmp_path / "pipe.jpg")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "nowhere.jpg").symlink_to("none.jpg")
+    (tmp_path / "itself.jpg").symlink_to("itself.jpg")
+    found = find_images(tmp_path)
+    assert listed(tmp_path) == ["a.jpg"]
+    assert set(found.left_out) == {"folder.jpg", "pipe.jpg", "pipe", "nowhere.jpg", "itself.jpg"}
+    assert found.left_out["folder.jpg"] == "called like a picture, but a folder"
+    assert listed(tmp_path, subfolders=True) == ["a.jpg", "folder.jpg/inside.jpg"]
+
+
+def test_links_are_followed_and_each_file_is_listed_once(tmp_path):
+    root, other = tmp_path / "pictures", tmp_path / "elsewhere"
+    for path in (root / "z/1.jpg", other / "2.jpg", other / "deep/3.jpg", tmp_path / "4.jpg"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (root / "a").symlink_to(root / "z")  # before z by its name, but z has a name of its own
+    (root / "z/loop").symlink_to("..")
+    (root / "linked").symlink_to("../elsewhere")
+    (other / "back").symlink_to(root)
+    (root / "twice").symlink_to(other)
+    (root / "one.jpg").symlink_to(tmp_path / "4.jpg")
+    (root / "same.jpg").symlink_to("one.jpg")
+    found = find_images(root, subfolders=True)
+    names = [path.relative_to(root).as_posix() for path in found.paths]
+    assert names == ["linked/2.jpg", "linked/deep/3.jpg", "one.jpg", "z/1.jpg"]
+    assert found.left_out == {"same.jpg": "linked to a picture that is listed"}
+
+
+def test_a_folder_that_is_a_link_itself_gives_names_below_the_link(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/1.jpg").touch()
+    (tmp_path / "link").symlink_to("real")
+    assert list_images(tmp_path / "link") == [tmp_path / "link/1.jpg"]
+
+
+def test_what_is_left_out_is_said_in_one_line_with_number_reason_and_names(tmp_path, capsys):
+    heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)
+    left_out = {"1.HEIC": heic, "2": heic, "3.heif": b"", "r.NEF": written_as(".tif"), "x.jpg~": written_as(".jpg")}
+    for name, data in left_out.items():
+        (tmp_path / name).write_bytes(data)
+    for number in range(30):
+        (tmp_path / f"{number:02d}.txt").touch()
+    (tmp_path / "a\nb.txt").touch()
+    with pytest.raises(InputError, match=r"holds no picture .* 3 HEIC, .*\(1\.HEIC, 2, 3\.heif\)"):
+        list_images(tmp_path)
+    (tmp_path / "a.jpg").touch()
+    assert [path.name for path in list_images(tmp_path)] == ["a.jpg"]
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1
+    assert "3 HEIC, which is not read: save as JPEG or PNG (1.HEIC, 2, 3.heif)" in said.err
+    assert "1 raw, which is not read: save as JPEG or PNG (r.NEF)" in said.err
+    assert "1 unfinished, or a backup (x.jpg~)" in said.err
+    assert "31 no picture (00.txt, 01.txt" in said.err and "09.txt, ...)" in said.err
+
+
+def test_nothing_is_said_of_a_folder_of_pictures(tmp_path, capsys):
+    (tmp_path / "a.jpg").touch()
+    (tmp_path / "sub").mkdir()
+    list_images(tmp_path)
+    assert capsys.readouterr().err == ""
+
+
+def test_names_for_tables_are_utf8(tmp_path, capsys):
+    (tmp_path / "a.jpg").touch()
+    (tmp_path / os.fsdecode(b"\xfc.jpg")).touch()
+    assert len(list_images(tmp_path)) == 2
+    assert [path.name for path in list_images(tmp_path, utf8_names=True)] == ["a.jpg"]
+    assert r"'\udcfc.jpg'" in capsys.readouterr().err
+
+
+def test_only_files_of_unknown_suffix_are_opened(tmp_path, monkeypatch):
+    for number in range(5):
+        (tmp_path / f"{number}.jpg").touch()
+    (tmp_path / "none").touch()
+    opened = []
+    monkeypatch.setattr("builtins.open", lambda path, *a, _open=open, **k: opened.append(path) or _open(path, *a, **k))
+    find_images(tmp_path)
+    assert [Path(path).name for path in opened] == ["none"]
 
 
 @given(old=st.tuples(SIDES, SIDES), new=st.tuples(SIDES, SIDES))

@@ -16,7 +16,7 @@ ROOT = Path(segswap.__file__).parent
 
 # From the bottom up. A part may import itself and parts of lower layers; parts of one layer do not know each other.
 LAYERS = (
-    ("errors", "versions", "starter", "threads"),
+    ("errors", "names", "versions", "starter", "threads"),
     ("randomness", "files", "images", "geometry", "sampling", "program", "progress", "device"),
     (
         *("allocation", "config", "lists", "folder_lists", "sharing", "drawing", "download", "unpack", "weights"),

@@ -103,6 +103,15 @@ def test_nothing_above_the_threshold_is_no_failure(run, folder, capsys, tmp_path
     assert "above the threshold" in capsys.readouterr().out
 
 
+def test_with_a_store_nothing_is_kept_in_the_cache(run, folder, tmp_path, cache):
+    before = list(cache.rglob("*"))
+    store = tmp_path / "store"
+    flags = ("--store", store, "--negatives", folder, "--negative-count", 4, "--shortlist", 1, "--false-positives", 0.2)
+    assert run("--query", folder / "0.jpg", "--folder", folder, *flags) == 0
+    assert (store / "index.json").is_file() and len(list((store / "negatives").glob("pictures-*/index.json"))) == 1
+    assert list(cache.rglob("*")) == before
+
+
 def test_every_picture_of_a_folder_is_a_query(run, folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(search_page, "SHOWN_QUERIES", 2)
     queries = write_folder(tmp_path / "queries", {"q1.jpg": None, "q2.jpg": (60, 50), "q3.jpg": None})

@@ -333,3 +333,33 @@ def test_an_index_that_another_process_has_finished_meanwhile_is_used(folder, mo
     monkeypatch.setattr(index_module, "claim", late)
     assert len(open_index(folder, model, store)) == 5
     assert read == []
+
+
+# Users without a home
+
+
+def test_a_user_without_a_home_folder_is_told_of_the_store(folder, model, store, monkeypatch):
+    def no_name(_: int) -> None:
+        raise KeyError("uid not found")
+
+    for name in ("XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", no_name)
+    with pytest.raises(InputError, match=r"no home folder .* --store"):
+        open_index(folder, model)
+    projection = open_index(folder, model, store).projection
+    assert len(open_index(folder, model, projection=projection, cache=store / "negatives")) == 5
+
+
+def test_a_home_folder_that_cannot_be_written_to_is_an_error_that_says_store(folder, model, monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", "/proc/nothing")
+    with pytest.raises(InputError, match=r"cannot be made a folder .* choose another --store"):
+        open_index(folder, model)
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "é" * 127, "🎨" * 63, os.fsdecode(b"m\xfcller")])
+def test_folders_of_any_name_have_a_place_in_the_cache(tmp_path, model, monkeypatch, name):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    open_index(write_folder(tmp_path / name, {"1.jpg": None}), model)
+    assert len(list((tmp_path / "cache" / "segswap").iterdir())) == 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 
 import cv2
@@ -141,12 +140,6 @@ def test_photos_that_exif_turns_are_named_and_their_regions_lie_on_what_is_shown
     (first, _), upright = objects.objects_in(4), objects.objects_in(1)
     assert objects.image_shape(4) == (HEIGHT, WIDTH)
     assert max(iou(objects.mask(first), objects.mask(row)) for row in upright) > 0.9
-
-
-def test_a_photo_whose_name_is_no_text_is_named(folder):
-    (folder / "3.jpg").rename(folder / os.fsdecode(b"\xff.jpg"))
-    _, problems = build(folder, dataclasses.replace(SETTINGS, max_bad_share=0.2))
-    assert problems["images_missing"] == [f"{folder}/\udcff.jpg: the name is not UTF-8; rename the file"]
 
 
 def test_photos_without_regions_and_empty_folders_say_so(tmp_path):

@@ -23,6 +23,7 @@ from segswap.errors import InputError
 from segswap.files import read_json, whole_folder, write_bytes, write_json
 from segswap.geometry import rotation_matrix, scale_matrix, shift_matrix, warp_image
 from segswap.images import UnreadableImage, encode_jpeg, image_size, list_images, read_image, resize
+from segswap.names import as_text
 from segswap.pairs.style import Reinhard
 from segswap.progress import progress
 from segswap.randomness import generator
@@ -78,7 +79,7 @@ class AlteredQuery:
         query_box: where the detail lies in that; None: it is all of it.
         kind: one of ``KINDS``.
         detail: number of the detail, from 0.
-        picture: name of the picture that the detail is cut out of.
+        picture: name of the picture that the detail is cut out of, as text (``segswap.names``).
         box: where it lies there, before it is turned.
     """
 
@@ -126,7 +127,7 @@ def make_queries(
                 file = f"detail-{detail + 1:03d}-{kind}.jpg"
                 write_bytes(temporary / "images" / file, data)
                 known = {"file": file, "query_box": query_box, "kind": kind, "detail": detail}
-                entries.append({**known, "picture": path.name, "box": box})
+                entries.append({**known, "picture": as_text(path.name), "box": box})
         write_json(temporary / "queries.json", entries)
 
 

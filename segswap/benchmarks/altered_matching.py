@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from segswap.benchmarks.altered import SCHEMA, AlteredQuery
 from segswap.models.segswap import SegSwap
+from segswap.names import as_text
 from segswap.progress import progress
 from segswap.search.index import Index
 from segswap.search.query import read_query
@@ -29,7 +30,13 @@ def predict(queries: Sequence[AlteredQuery], index: Index, model: SegSwap, match
     asked = (read_query(query.file, query.query_box) for query in queries)
     results = search_all(index, model, asked, settings, show_progress=False)
     rows = [
-        {"query": number, "picture": hit.image, "similarity": hit.similarity, "score": hit.score, "box": hit.box}
+        {
+            "query": number,
+            "picture": as_text(hit.image),
+            "similarity": hit.similarity,
+            "score": hit.score,
+            "box": hit.box,
+        }
         for number, result in enumerate(progress(results, "queries", total=len(queries)))
         for hit in result.hits
     ]

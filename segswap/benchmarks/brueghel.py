@@ -21,6 +21,7 @@ from segswap.benchmarks.metrics import average_precision, detection_average_prec
 from segswap.errors import InputError
 from segswap.files import read_json
 from segswap.images import list_images, read_image
+from segswap.lists import Pictures
 from segswap.matching.crops import Box, QueryCrop, box_inside, cut_query, query_crop
 from segswap.progress import progress
 
@@ -80,15 +81,19 @@ def load(images: str | os.PathLike, labels: str | os.PathLike) -> Brueghel:
             message says when the two belong to different editions.
     """
     folder = Path(images)
-    names = tuple(path.name for path in list_images(folder))
-    content = read_json(labels)
-    queries = []
+    names = tuple(path.name for path in list_images(folder, utf8_names=True))
+    content, known = read_json(labels), set(names)
+    queries, pictures = [], Pictures(folder)
+
+    def file(name: str) -> str:
+        return name if name in known else pictures.find(name) or name
+
     try:
         for category, entries in content.items():
             for entry in entries:
                 image, box = entry["query"]
-                truths = tuple((name, _checked_box(truth)) for name, truth in entry["gt"])
-                queries.append(Query(str(category), image, _checked_box(box), truths))
+                truths = tuple((file(name), _checked_box(truth)) for name, truth in entry["gt"])
+                queries.append(Query(str(category), file(image), _checked_box(box), truths))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
             f"{labels}: not Brueghel labels ({error}); expected "

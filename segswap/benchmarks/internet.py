@@ -51,7 +51,7 @@ def load(folder: str | os.PathLike, class_name: str) -> Collection:
         InputError: when the class is missing, has fewer than three images, or a mask is missing.
     """
     own = Path(folder) / class_name
-    images = check_size(Collection(own, tuple(path.name for path in list_images(own))))
+    images = check_size(Collection(own, tuple(path.name for path in list_images(own, utf8_names=True))))
     missing = [name for name in images.images if not truth_path(images, name).is_file()]
     if missing:
         raise InputError(

@@ -49,6 +49,7 @@ from segswap.drawing import (
 from segswap.errors import InputError
 from segswap.geometry import grid_shape
 from segswap.images import read_image
+from segswap.names import from_text
 from segswap.pairs.pair_set import PairSet
 from segswap.pairs.render import Labels
 from segswap.training.pools import PoolImage, read_pool_image, read_pools
@@ -244,7 +245,7 @@ def draw_altered(
         for number, query in enumerate(queries):
             if query.kind == kind and query.detail in shown:
                 x1, y1, x2, y2 = query.box
-                detail = fit(read_image(Path(pictures, query.picture))[y1:y2, x1:x2], _SIDE)
+                detail = fit(read_image(Path(pictures, from_text(query.picture)))[y1:y2, x1:x2], _SIDE)
                 asked = _boxed(read_image(query.file), [query.query_box] if query.query_box else [], [])
                 row = [detail, caption(asked, kind.replace("_", "\nin a "))]
                 found = [_first_result(query, each[number], pictures, threshold) for each in results.values()]
@@ -256,7 +257,7 @@ def _first_result(query: AlteredQuery, found: dict, pictures: str | os.PathLike,
     right = found["first"] == query.picture
     box = found["first_box"]
     boxes = [(box, right and box_iou(box, query.box) > threshold)] if box else []
-    picture = _boxed(read_image(Path(pictures, found["first"])), [query.box] if right else [], boxes)
+    picture = _boxed(read_image(Path(pictures, from_text(found["first"]))), [query.box] if right else [], boxes)
     said = f"right one at {found['rank']}" if found["rank"] else "right one absent"
     return caption(right_or_wrong(picture, right), said)
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from segswap.benchmarks.altered import SCHEMA, AlteredQuery
 from segswap.images import UnreadableImage, list_images, read_image
+from segswap.names import as_text
 from segswap.progress import progress
 
 RATIO = 0.8
@@ -101,9 +102,10 @@ def predict(queries: Sequence[AlteredQuery], pictures: str | os.PathLike) -> pa.
         except UnreadableImage as error:
             print(f"left out: {error}", flush=True)
             continue
+        name = as_text(path.name)
         for number, (keypoints, size) in enumerate(asked):
             score, box = locate(keypoints, size, picture)
-            rows.append({"query": number, "picture": path.name, "similarity": None, "score": score, "box": box})
+            rows.append({"query": number, "picture": name, "similarity": None, "score": score, "box": box})
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 

@@ -95,7 +95,7 @@ def _say(words: str) -> None:
 def _picture_file(path: Path) -> PictureFile:
     try:
         return PictureFile(path, sha256(path))
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+    except OSError as error:
         raise UnreadableImage(f"{path}: cannot be opened ({error.strerror}); expected a picture") from None
 
 

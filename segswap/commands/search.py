@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from segswap.commands.arguments import add_checkpoint_argument
-from segswap.commands.search_arguments import add_search_arguments, search_settings
+from segswap.commands.search_arguments import add_search_arguments, open_negatives, search_settings
 from segswap.device import add_device_argument, pick_device
 from segswap.errors import InputError
 from segswap.files import make_folder
@@ -103,7 +103,7 @@ def execute(args: argparse.Namespace) -> None:
     index = open_index(args.folder, model, args.store, args.subfolders)
     negatives = None
     if args.negatives is not None:
-        negatives = open_index(args.negatives, model, subfolders=args.subfolders, projection=index.projection)
+        negatives = open_negatives(args, model, index)
     facts = {
         "folder": f"{args.folder} ({len(index)} pictures)",
         "model": str(args.checkpoint),

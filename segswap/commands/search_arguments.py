@@ -7,6 +7,8 @@ from pathlib import Path
 
 from segswap.commands.arguments import check_side
 from segswap.matching.match import turns
+from segswap.models.segswap import SegSwap
+from segswap.search.index import Index, open_index
 from segswap.search.search import SearchSettings
 from segswap.search.windows import QUERY_SIDE
 
@@ -14,7 +16,9 @@ from segswap.search.windows import QUERY_SIDE
 def add_search_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what decides how a folder is indexed and searched, beside the folder itself, for ``search_settings``."""
     parser.add_argument("--subfolders", action="store_true", help="look into the subfolders of all folders, too")
-    parser.add_argument("--store", type=Path, help="folder that keeps the index; default: in the user's cache")
+    parser.add_argument(
+        "--store", type=Path, help="folder that keeps the index, and that of --negatives; default: in the user's cache"
+    )
     parser.add_argument(
         "--shortlist", type=int, default=50, help="places that are listed, the best ones; 0: of all pictures"
     )
@@ -39,6 +43,12 @@ def add_search_arguments(parser: argparse.ArgumentParser) -> None:
         default=0.01,
         help="share of pictures without the query that may come out above the threshold",
     )
+
+
+def open_negatives(args: argparse.Namespace, model: SegSwap, index: Index) -> Index:
+    """Open the index of --negatives, to be compared with ``index``; see ``segswap.search.index.open_index``."""
+    cache = args.store and args.store / "negatives"
+    return open_index(args.negatives, model, subfolders=args.subfolders, projection=index.projection, cache=cache)
 
 
 def search_settings(args: argparse.Namespace) -> SearchSettings:

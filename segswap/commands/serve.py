@@ -14,7 +14,7 @@ import socket
 import sys
 
 from segswap.commands.arguments import add_checkpoint_argument
-from segswap.commands.search_arguments import add_search_arguments, search_settings
+from segswap.commands.search_arguments import add_search_arguments, open_negatives, search_settings
 from segswap.device import add_device_argument, pick_device
 from segswap.errors import InputError
 from segswap.matching.match import default_sides
@@ -87,7 +87,7 @@ def _serve(args: argparse.Namespace, settings: SearchSettings, listening: socket
     index = open_index(args.folder, model, args.store, args.subfolders) if args.folder else None
     negatives = None
     if args.negatives:
-        negatives = open_index(args.negatives, model, subfolders=args.subfolders, projection=index.projection)
+        negatives = open_negatives(args, model, index)
     if index:
         _say_hidden(index)
     app = create_app(

@@ -21,6 +21,7 @@ from segswap.discovery.collection import Collection
 from segswap.discovery.graph import CorrespondenceGraph
 from segswap.discovery.spectral import connected_subgraphs, perron_vector, principal_eigenvector
 from segswap.files import read_arrays, write_arrays
+from segswap.names import as_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,7 +195,7 @@ def cluster_regions(
                         {
                             "cluster": number,
                             "strength": strength,
-                            "image": collection.images[image],
+                            "image": as_text(collection.images[image]),
                             "box": (np.array(box) * [width, height, width, height]).tolist(),
                             "weight": float(sums[part - 1]),
                             "cells": int((label == part).sum()),
@@ -209,7 +210,7 @@ def cluster_correspondences(graph: CorrespondenceGraph, eigenvectors: Eigenvecto
     size = np.array(graph.shape[::-1] * 2)
     cluster = np.repeat(np.arange(1, len(eigenvectors) + 1), np.diff(eigenvectors.starts))
     members = eigenvectors.members
-    names = np.array(collection.images)[graph.pairs[graph.nodes.pair[members]]]
+    names = np.array([as_text(name) for name in collection.images])[graph.pairs[graph.nodes.pair[members]]]
     centres = ((graph.nodes.cells[members] + 0.5) / size).astype(np.float32)
     columns = {
         "cluster": cluster,

@@ -6,7 +6,7 @@ import errno
 import os
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
+from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HFValidationError,
@@ -57,6 +57,9 @@ def locate(
         )
     repository = os.fspath(source)
     what = f"{repository}: no such file or folder, and as a model of the Hugging Face hub"
+    if cache_dir is None and constants.HF_HUB_CACHE.startswith("~"):
+        # A home folder that is not found stays as it is written, and would become a folder called ~ here.
+        raise InputError(f"{what} there is no home folder to keep it in; name a folder in the variable HF_HOME")
     try:
         return Path(
             snapshot_download(

@@ -27,6 +27,7 @@ from segswap.errors import InputError
 from segswap.files import whole_file, write_json
 from segswap.geometry import mask_box
 from segswap.images import Header, UnreadableImage, read_header, turn
+from segswap.names import as_text
 from segswap.progress import progress
 
 SCHEMA = pa.schema(
@@ -206,6 +207,7 @@ def write_object_rows(rows: list[dict[str, Any]], table: str | os.PathLike) -> N
     numbered = [row for row in rows if _fits_table(row["annotation_id"])]
     if len({(row["image_id"], row["annotation_id"]) for row in numbered}) < len(rows):
         rows = [{**row, "annotation_id": number} for number, row in enumerate(rows, 1)]
+    rows = [{**row, "file_name": as_text(row["file_name"])} for row in rows]
     with whole_file(table) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), temporary, compression="zstd")
 
@@ -400,17 +402,6 @@ def write_annotated_objects(
     )
 
 
-def photo_header(path: Path) -> Header:
-    """Return the header of a photo that is to stand in a table.
-
-    Raises:
-        UnreadableImage: as ``images.read_header``, and where the name is not UTF-8, as text of a table is.
-    """
-    if not is_text(path.name):
-        raise UnreadableImage(f"{path}: the name is not UTF-8; rename the file")
-    return read_header(path)
-
-
 def turned_photos(headers: Mapping[str, Header]) -> list[str]:
     """Return which of the photos, by name, an EXIF orientation turns or mirrors, in words."""
     marks = ((name, header.orientation) for name, header in sorted(headers.items()))
@@ -425,7 +416,7 @@ def _read_headers(photos: Iterable[AnnotatedPhoto], folder: Path) -> tuple[dict[
         path = folder / name
         try:
             if path.is_file():
-                headers[name] = photo_header(path)
+                headers[name] = read_header(path)
         except UnreadableImage as error:
             unreadable[name] = str(error).removeprefix(f"{folder}{os.sep}")
         except OSError as error:

@@ -23,12 +23,11 @@ from skimage.segmentation import felzenszwalb
 
 from segswap.errors import InputError
 from segswap.files import write_json
-from segswap.images import Header, UnreadableImage, list_images, read_image, resize
+from segswap.images import Header, UnreadableImage, list_images, read_header, read_image, resize
 from segswap.pairs.objects import (
     describe_objects,
     encode_segmentation,
     mask_columns,
-    photo_header,
     turned_photos,
     write_object_rows,
 )
@@ -120,7 +119,7 @@ def _photo_rows(path: Path, settings: SegmentSettings) -> tuple[Header | str, li
     """Return a photo's header or why it does not open; the rows of its regions, without ids; what was left out."""
     cv2.setNumThreads(1)
     try:
-        header, image = photo_header(path), read_image(path)
+        header, image = read_header(path), read_image(path)
     except UnreadableImage as error:
         return str(error), [], Counter()
     height, width = image.shape[:2]

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from segswap.errors import InputError
 from segswap.files import read_json_object, sha256, whole_file, write_json
+from segswap.names import from_text
 from segswap.pairs.objects import SCHEMA, describe_objects, read_object_rows
 from segswap.progress import progress
 
@@ -62,14 +63,14 @@ def photo_path(folders: Sequence[str | os.PathLike], name: str) -> Path:
         InputError: when the name begins with no number of a folder.
     """
     if len(folders) == 1:
-        return Path(folders[0], name)
+        return Path(folders[0], from_text(name))
     number, _, own_name = name.partition("/")
     if not number.isdecimal() or not 1 <= int(number) <= len(folders):
         raise InputError(
             f"{name}: expected the number of one of {len(folders)} folders of photos in front; give the folders of all "
             "sources of the object table, in order, or the only one"
         )
-    return Path(folders[int(number) - 1], own_name)
+    return Path(folders[int(number) - 1], from_text(own_name))
 
 
 def copies(groups: Sequence[Sequence[Path]]) -> list[dict[Path, Path]]:
@@ -121,7 +122,8 @@ def join_tables(
     said: list[dict[str, Any]] = []
     for number, others in enumerate(copies([held, *photos])[1:]):
         source, rows = sources[number], read[number]
-        kept = rows.filter([Path(source.images, name) not in others for name in rows.column("file_name").to_pylist()])
+        names = rows.column("file_name").to_pylist()
+        kept = rows.filter([photo_path([source.images], name) not in others for name in names])
         if not len(kept):
             photo, same = next(iter(others.items()))
             raise InputError(

@@ -22,6 +22,7 @@ import numpy as np
 from segswap.errors import InputError
 from segswap.files import read_arrays, write_arrays
 from segswap.images import UnreadableImage, list_images, read_image
+from segswap.names import as_text
 from segswap.progress import progress
 from segswap.randomness import generator
 
@@ -130,7 +131,7 @@ def compute_style_statistics(folder: str | os.PathLike, output: str | os.PathLik
     for path in progress(list_images(folder), "style statistics"):
         try:
             rows.append(stylist.statistics(read_image(path)))
-            names.append(path.name)
+            names.append(as_text(path.name))
         except UnreadableImage as error:
             print(f"skipped: {error}")
     if not names:

@@ -15,13 +15,13 @@ from typing import Any
 import yaml
 
 from segswap.errors import InputError
-from segswap.images import UnreadableImage, list_images
+from segswap.images import UnreadableImage, is_hidden, list_images, read_header
+from segswap.lists import Pictures
 from segswap.pairs.objects import (
     AnnotatedPhoto,
     Annotations,
     ObjectSettings,
     is_text,
-    photo_header,
     write_annotated_objects,
 )
 from segswap.progress import progress
@@ -71,19 +71,20 @@ def read_yolo(
     photos: dict[int, AnnotatedPhoto] = {}
     entries: list[dict[str, Any]] = []
     broken: list[dict[str, Any]] = []
-    without_photo = {path.stem for path in labels.glob("*.txt")} - {_LIST_OF_CLASSES}
+    without_photo = {path.name for path in labels.glob("*.txt") if not is_hidden(path.name)} - {_LIST_OF_CLASSES}
+    files = Pictures(labels)
     for number, path in enumerate(progress(list_images(images), "labels"), 1):
-        without_photo.discard(path.stem)
+        label = labels / (files.find(f"{path.stem}.txt") or f"{path.stem}.txt")
+        without_photo.discard(label.name)
         try:
-            header = photo_header(path)
+            header = read_header(path)
         except UnreadableImage:
             photos[number] = AnnotatedPhoto(path.name, 0, 0)
             continue
         width, height = header.size(frame)
         photos[number] = AnnotatedPhoto(path.name, width, height)
-        label = labels / f"{path.stem}.txt"
         # Bytes that are no text make lines that are no labels, which are named.
-        lines = label.read_text(encoding="utf-8", errors="replace").splitlines() if label.is_file() else []
+        lines = label.read_text(encoding="utf-8-sig", errors="replace").splitlines() if label.is_file() else []
         for place, line in enumerate(lines, 1):
             if not line.strip():
                 continue
@@ -98,12 +99,13 @@ def read_yolo(
             categories.setdefault(category, f"class {category}")
             polygon = [round(share * side, 2) for share, side in zip(outline, itertools.cycle((width, height)))]
             entries.append({"id": entry_id, "image_id": number, "category_id": category, "segmentation": [polygon]})
-    for number, stem in enumerate(sorted(without_photo), len(photos) + 1):
+    stems = sorted(Path(name).stem for name in without_photo)
+    for number, stem in enumerate(stems, len(photos) + 1):
         photos[number] = AnnotatedPhoto(f"{stem}.*", 0, 0)
     return Annotations(str(labels), frame, photos, categories, entries, broken)
 
 
-_LIST_OF_CLASSES = "classes"
+_LIST_OF_CLASSES = "classes.txt"
 """Name of a text file that labelling tools leave among the labels."""
 
 
@@ -140,7 +142,7 @@ def read_class_names(path: str | os.PathLike) -> dict[int, str]:
         InputError: when the file is missing or of another form.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
         if Path(path).suffix.lower() not in (".yaml", ".yml"):
             return dict(enumerate(line.strip() for line in text.strip().splitlines()))
         names = yaml.safe_load(text)["names"]

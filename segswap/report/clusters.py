@@ -16,6 +16,7 @@ import pyarrow as pa
 from segswap.discovery.collection import Collection
 from segswap.drawing import coloured_lines, evenly_spread
 from segswap.files import write_text
+from segswap.names import as_text
 from segswap.progress import progress
 from segswap.report.document import html_document
 from segswap.report.svg import EmbeddedPictures, lines, svg, used
@@ -54,7 +55,7 @@ class _Page:
 
     def __init__(self, collection: Collection) -> None:
         self._collection = collection
-        self._number = {name: number for number, name in enumerate(collection.images)}
+        self._number = {as_text(name): number for number, name in enumerate(collection.images)}
         self._full: dict[str, tuple[int, int]] = {}
         self.pictures = EmbeddedPictures(_LONGEST, _QUALITY)
 

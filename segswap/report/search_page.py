@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -100,7 +100,7 @@ def write_search(
     sections: list[str] = []
     told: list[dict[str, Any]] = []
     counts: list[int] = []
-    with whole_file(output / "results.csv") as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    with whole_file(output / "results.csv") as temporary, _open_table(temporary) as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         for number, result in enumerate(results):
@@ -115,6 +115,10 @@ def write_search(
     write_text(output / "index.html", _document(page, sections, told, facts))
     remarks = tuple(query["remark"] for query in told if query["remark"])
     return Summary(len(told), remarks, sum(counts), sum(count > 0 for count in counts))
+
+
+def _open_table(path: Path) -> IO[str]:
+    return open(path, "w", newline="", encoding="utf-8", errors="backslashreplace")
 
 
 def _row(query: str, rank: int, hit: Hit) -> list[Any]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,17 +118,35 @@ class Index:
         return found
 
 
-def default_store(folder: Path, backbone: str, projection: str) -> Path:
-    """Return where the index of a folder is kept unless another place is asked for: in the user's cache.
+def user_cache() -> Path:
+    """Return the folder of this user's indexes.
+
+    Raises:
+        InputError: when the user has no home folder, as in containers that give a user no name.
+    """
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        cache = Path(given) if os.path.isabs(given) else Path.home() / ".cache"
+    except RuntimeError:
+        raise InputError(
+            f"user {os.getuid()} has no home folder to keep an index in; name a folder for it with --store"
+        ) from None
+    return cache / "segswap"
+
+
+def store_in(cache: Path, folder: Path, backbone: str, projection: str) -> Path:
+    """Return the place of a folder's index among others.
 
     Args:
+        cache: folder of all of them.
         folder: of the pictures.
         backbone: key of the weights.
         projection: key of one that is given; empty for the folder's own. Each of them gives another place.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     path = folder.resolve()
-    return cache / "segswap" / f"{path.name[:60]}-{content_key([FORMAT, str(path), backbone, projection])}"
+    # A file system takes 255 bytes, which may be a quarter as many letters.
+    name = os.fsencode(path.name[:60])[:200].decode("utf-8", "ignore")
+    return cache / f"{name}-{content_key([FORMAT, str(path), backbone, projection])}"
 
 
 def open_index(
@@ -136,24 +155,26 @@ def open_index(
     store: str | os.PathLike | None = None,
     subfolders: bool = False,
     projection: Projection | None = None,
+    cache: Path | None = None,
 ) -> Index:
     """Open the index of a folder; make it, or what has changed of it, first.
 
     Args:
         folder: of pictures.
         model: whose backbone gives the features, on the device that is to be used.
-        store: folder of the index; None: ``default_store``.
+        store: folder of the index; None: its place in ``cache``.
         subfolders: whether pictures in subfolders count; their names are paths below the folder.
         projection: that of another index, with which this one is to be compared; None: one fitted to the folder.
+        cache: folder of many indexes; None: ``user_cache``.
 
     Raises:
-        InputError: when the folder is missing, holds no picture or none that opens; when the store belongs to another
-            folder, backbone or projection; when the disk has too little room; when another process is making this
-            index.
+        InputError: when the folder is missing, holds no picture or none that opens; when there is no place for the
+            index; when the store belongs to another folder, backbone or projection; when the disk has too little room;
+            when another process is making this index.
     """
     folder, backbone = Path(folder), backbone_key(model.backbone)
     given = projection.key if projection else ""
-    store = default_store(folder, backbone, given) if store is None else Path(store)
+    store = store_in(cache or user_cache(), folder, backbone, given) if store is None else Path(store)
     about = {
         "format": FORMAT,
         "folder": str(folder.resolve()),
@@ -161,12 +182,13 @@ def open_index(
         "given_projection": given,
         "sides": list(SIDES),
     }
+    paths = list_images(folder, subfolders)
     make_folder(store, "--store")
     found = _open(store, folder, about)
-    if found is None or _changed(found, _stamps(folder, subfolders)):
+    if found is None or _changed(found, _stamps(folder, paths)):
         # Another process may have finished since the first look.
         with contextlib.closing(claim(store / "index.lock", f"the index in {store}")):
-            found, stamps = _open(store, folder, about), _stamps(folder, subfolders)
+            found, stamps = _open(store, folder, about), _stamps(folder, paths)
             if found is None or _changed(found, stamps):
                 _build(store, folder, model, about, stamps, found, projection)
                 found = _open(store, folder, about)
@@ -188,9 +210,9 @@ class _Kept:
     stamps: Stamps
 
 
-def _stamps(folder: Path, subfolders: bool) -> Stamps:
+def _stamps(folder: Path, paths: Sequence[Path]) -> Stamps:
     stamps = {}
-    for path in list_images(folder, subfolders):
+    for path in paths:
         name = path.relative_to(folder).as_posix()
         try:
             status = path.stat()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from functools import lru_cache
@@ -11,7 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from segswap.drawing import fit
+from segswap.files import content_key
 from segswap.images import UnreadableImage, encode_jpeg, read_image
+from segswap.names import as_text
 from segswap.server.refused import Refused
 
 VIEW, THUMBNAIL = 1600, 320
@@ -46,7 +47,7 @@ class FolderPictures:
     @property
     def title(self) -> str:
         """The folder's name."""
-        return self.folder.resolve().name
+        return as_text(self.folder.resolve().name)
 
     @property
     def listed(self) -> list[int]:
@@ -89,7 +90,7 @@ class FolderPictures:
         """Return a key of a picture's file as it is now."""
         path = self.path(number)
         found = os.stat(path)
-        return hashlib.sha256(f"{path.resolve()} {found.st_mtime_ns} {found.st_size}".encode()).hexdigest()[:16]
+        return content_key([str(path.resolve()), found.st_mtime_ns, found.st_size])
 
     def view(self, number: int) -> bytes:
         """Return a picture as JPEG for the page."""
