@@ -11,7 +11,7 @@ from pathlib import Path
 
 from segswap.errors import InputError
 from segswap.files import content_key, write_json
-from segswap.images import list_images
+from segswap.images import find_images
 
 KINDS = ("pictures", "labels")
 """What is read of a folder: pictures, or YOLO's label files; those of subfolders too."""
@@ -39,7 +39,7 @@ def _paths(folder: Path, kind: str) -> list[Path]:
     if kind == "labels":
         return sorted(path for path in folder.rglob("*.txt") if not path.name.startswith("."))
     try:
-        return list_images(folder, subfolders=True)
+        return find_images(folder, subfolders=True).paths
     except InputError:
         return []
 
