@@ -198,7 +198,7 @@ def _listed(folder: Path, file: str) -> tuple[str, ...]:
     path = folder / file
     if not path.is_dir():
         return read_names(path)
-    return tuple(str(picture.relative_to(folder)) for picture in list_images(path, subfolders=True))
+    return tuple(str(picture.relative_to(folder)) for picture in list_images(path, subfolders=True, utf8_names=True))
 
 
 # Pictures
