@@ -21,6 +21,8 @@ MAX_PIXELS = 400_000_000
 
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
 
+_PNG = b"\x89PNG\r\n\x1a\n"
+
 _QUARTER_TURNS = (5, 6, 7, 8)
 """EXIF orientations that exchange width and height."""
 
@@ -149,10 +151,23 @@ def _unknown(data: bytes) -> str:
     return "of no known format" if data else "the file is empty"
 
 
+def _has_whole_chunks(data: bytes) -> bool:
+    """Return whether each chunk of a PNG ends within the file; data of other formats have none."""
+    at = len(_PNG) if data.startswith(_PNG) else len(data)
+    while at + 8 <= len(data):
+        length, kind = int.from_bytes(data[at : at + 4]), data[at + 4 : at + 8]
+        at += 12 + length
+        if kind == b"IEND":
+            break
+    return at <= len(data)
+
+
 def _decode_plain(data: bytes, what: str) -> np.ndarray:
     """Decode a picture without transparency; ``what`` it is, for the message."""
+    # OpenCV makes room for as many bytes as a chunk of a PNG claims to have: up to 4 GB for a file of 100 bytes.
+    whole = data and _has_whole_chunks(data)
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if whole else None
     except cv2.error as error:
         what, image = f"{what}: {error.err}", None
     if image is None:

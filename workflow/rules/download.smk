@@ -32,6 +32,13 @@ rule download:
         " > {log:q} 2>&1"
 
 
+def inner_folder(download, *held):
+    """Return the flags that say which folder of an archive is unpacked: the configured one, or one that holds files."""
+    folder = config["downloads"][download]["folder"]
+    patterns = " ".join(map(shlex.quote, held))
+    return flags(prefix=folder) if folder else f"--holds {patterns}"
+
+
 rule unpack_coco_images:
     """The images of one split of COCO 2017 are unpacked."""
     input:
@@ -98,11 +105,11 @@ rule unpack_brueghel:
         mem_mb=memory(500),
         runtime=30,
     params:
-        inside=config["downloads"]["brueghel_images"]["folder"],
+        inside=inner_folder("brueghel_images", "*.jpg"),
     shell:
         "python workflow/scripts/unpack.py"
         " --archive {input:q}"
-        " --prefix {params.inside:q}"
+        " {params.inside}"
         " --output {output:q}"
         " > {log:q} 2>&1"
 
@@ -121,10 +128,15 @@ rule unpack_internet:
         mem_mb=memory(500),
         runtime=60,
     params:
-        inside=config["downloads"]["internet"]["folder"],
+        inside=inner_folder(
+            "internet",
+            "Airplane100/GroundTruth/*.png",
+            "Car100/GroundTruth/*.png",
+            "Horse100/GroundTruth/*.png",
+        ),
     shell:
         "python workflow/scripts/unpack.py"
         " --archive {input:q}"
-        " --prefix {params.inside:q}"
+        " {params.inside}"
         " --output {output:q}"
         " > {log:q} 2>&1"
