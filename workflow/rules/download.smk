@@ -32,13 +32,6 @@ rule download:
         " > {log:q} 2>&1"
 
 
-def inner_folder(download, *held):
-    """Return the flags that say which folder of an archive is unpacked: the configured one, or one that holds files."""
-    folder = config["downloads"][download]["folder"]
-    patterns = " ".join(map(shlex.quote, held))
-    return flags(prefix=folder) if folder else f"--holds {patterns}"
-
-
 rule unpack_coco_images:
     """The images of one split of COCO 2017 are unpacked."""
     input:
