@@ -76,6 +76,8 @@ _FLIPS = {2: 1, 3: -1, 4: 0}
 _AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 """OpenCV follows orientations of some formats only, and finds others than Pillow: ``turn`` follows them all."""
 
+_PNG = b"\x89PNG\r\n\x1a\n"
+
 # What is read is decided here; Pillow on its own warns from 89 million pixels on and refuses twice that.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
@@ -423,10 +425,23 @@ def _unknown(data: bytes) -> str:
     return "of no known format" if data else "the file is empty"
 
 
+def _has_whole_chunks(data: bytes) -> bool:
+    """Return whether each chunk of a PNG ends within the file; data of other formats have none."""
+    at = len(_PNG) if data.startswith(_PNG) else len(data)
+    while at + 8 <= len(data):
+        length, kind = int.from_bytes(data[at : at + 4]), data[at + 4 : at + 8]
+        at += 12 + length
+        if kind == b"IEND":
+            break
+    return at <= len(data)
+
+
 def _decode_plain(data: bytes, what: str) -> np.ndarray:
     """Decode a picture without transparency, as it is stored; ``what`` it is, for the message."""
+    # OpenCV makes room for as many bytes as a chunk of a PNG claims to have: up to 4 GB for a file of 100 bytes.
+    whole = data and _has_whole_chunks(data)
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), _AS_STORED) if data else None
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), _AS_STORED) if whole else None
     except cv2.error as error:
         what, image = f"{what}: {error.err}", None
     if image is None:

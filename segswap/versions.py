@@ -35,6 +35,6 @@ SEGMENTATION = 1
 """Masks, segmentations and regions of an eigenvector."""
 
 METRICS = 2
-TABLES = 2
+TABLES = 3
 PICTURES = 5
 PROVENANCE = 1

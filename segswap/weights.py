@@ -9,6 +9,7 @@ import json
 import os
 import pickle
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -30,8 +31,10 @@ _NOT_WEIGHTS = (
     ValueError,
     LookupError,
     AssertionError,
+    ArithmeticError,
     AttributeError,
     TypeError,
+    MemoryError,
     struct.error,
     zipfile.BadZipFile,
     zlib.error,
@@ -58,13 +61,17 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, Any]:
         InputError: when the file is missing, is damaged, is not such a file, or holds other objects than tensors.
     """
     try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                if damaged := archive.testzip():
-                    raise ValueError(f"the bytes of {damaged} have changed since it was written")
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        _check_zip(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch warns of a pickle that it refuses then
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; expected a weight file of torch.save") from None
+    except OSError as error:  # also of a damaged directory, which leads to places that no file has
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); expected a weight file of torch.save. Check the path and who "
+            "may read the file; where both are right, download the file again or make it again"
+        ) from None
     except _NOT_WEIGHTS as error:
         remedy = "delete it and run again, or download it again"
         reason = str(error).partition("\n")[0] or type(error).__name__
@@ -76,6 +83,29 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise InputError(f"{path}: holds a {type(state).__name__}, expected a dictionary of tensors")
     return state
+
+
+def _check_zip(path: str | os.PathLike) -> None:
+    """Raise ``ValueError`` for a file of ``torch.save`` whose bytes have changed, or which grows when it is read."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        if packed := [info.filename for info in archive.infolist() if info.compress_type != zipfile.ZIP_STORED]:
+            raise ValueError(f"{packed[0]} is compressed, which torch.save does not do")
+        if damaged := archive.testzip():
+            raise ValueError(f"the bytes of {damaged} have changed since it was written")
+
+
+def is_state_dict(value: Any) -> bool:
+    """Return whether a value is a dictionary of plain tensors by name, whose numbers are there and real."""
+    return isinstance(value, dict) and all(
+        isinstance(name, str)
+        and isinstance(tensor, torch.Tensor)
+        and tensor.layout == torch.strided
+        and tensor.device.type == "cpu"
+        and not (tensor.is_quantized or tensor.is_complex())
+        for name, tensor in value.items()
+    )
 
 
 def tensors_sha256(tensors: Mapping[str, torch.Tensor]) -> str:
@@ -168,8 +198,8 @@ def _opened(path: str | os.PathLike) -> Iterator[safe_open]:
         raise InputError(f"{path}: not readable as safetensors ({error}); {_REMEDY}") from None
 
 
-def load_by_name(module: nn.Module, state: dict[str, torch.Tensor], origin: str | os.PathLike) -> None:
-    """Load a state dict into a module, every name and shape exact.
+def check_fit(module: nn.Module, state: dict[str, torch.Tensor], origin: str | os.PathLike) -> None:
+    """Compare a state dict with a module's, every name and shape; the module may be on the device ``meta``.
 
     Raises:
         InputError: listing the missing and the unexpected names and those of another shape.
@@ -191,4 +221,13 @@ def load_by_name(module: nn.Module, state: dict[str, torch.Tensor], origin: str 
             f"{origin}: weights do not fit the model. Missing: {listed(missing)}. Unexpected: {listed(unexpected)}. "
             f"Other shape: {listed(shapes)}. Check the model's size and architecture in the configuration"
         )
+
+
+def load_by_name(module: nn.Module, state: dict[str, torch.Tensor], origin: str | os.PathLike) -> None:
+    """Load a state dict into a module, every name and shape exact.
+
+    Raises:
+        InputError: as ``check_fit``.
+    """
+    check_fit(module, state, origin)
     module.load_state_dict(state)

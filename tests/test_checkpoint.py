@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pickle
@@ -10,13 +11,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from bounded_memory import bounded_memory
 from formula_weights import formula_state, key_list
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from segswap.errors import InputError
 from segswap.models.architectures import ARCHITECTURES, Architecture
 from segswap.models.backbones.resnet import ResNet, ResNetSettings
 from segswap.models.checkpoint import load_backbone, load_checkpoint, save_backbone, save_checkpoint, save_published
-from segswap.models.forms import write_checkpoint, write_safetensors_file
+from segswap.models.forms import FORMAT, Contents, write_checkpoint, write_safetensors_file
+from segswap.models.ncnet import NcNet, NcNetSettings
 from segswap.models.segswap import SegSwap
 from segswap.models.transformer import Transformer, TransformerSettings
 
@@ -213,20 +218,22 @@ def test_the_architecture_in_the_file_decides_which_matcher_is_built(tmp_path, m
 
 
 @pytest.mark.parametrize(
-    ("settings", "reason"),
+    ("values", "reason"),
     [
         ({"backbone_settings": {"architecture": "resnet99"}}, "backbone.architecture: 'resnet99'; expected one of"),
         ({"backbone_settings": {"architecture": "resnet18", "depth": 3}}, "backbone.depth: unknown; resnet18 has"),
         ({"backbone_settings": {"architecture": "resnet18", "width": -8}}, "negative dimension"),
         ({"matcher_settings": {"size": "vast", "channels": 32}}, "KeyError: 'vast'"),
         ({"matcher_settings": {"size": "tiny", "channels": 32, "dropout": 7}}, "dropout probability"),
+        ({"backbone_settings": {"architecture": ["resnet18"]}}, "expected one of"),
+        ({"architecture": "ncnet", "matcher_settings": {"channels": 32, "top_k": 0, "width": 0}}, "negative power"),
     ],
     ids=str,
 )
-def test_settings_that_make_no_model_are_an_error(tmp_path, settings, reason):
+def test_settings_that_make_no_model_are_an_error(tmp_path, values, reason):
     save_checkpoint(tmp_path / "model.pt", small_model(), {})
     with pytest.raises(InputError, match=rf"model\.pt: its settings make no model of this version \(.*{reason}"):
-        load_checkpoint(changed(tmp_path / "model.pt", **settings))
+        load_checkpoint(changed(tmp_path / "model.pt", **values))
 
 
 @pytest.mark.parametrize(
@@ -282,6 +289,106 @@ def test_a_damaged_file_is_an_error_that_names_it(tmp_path, damage):
     path.unlink() if damage == "missing" else path.write_bytes(content[damage])
     with pytest.raises(InputError, match=r"model\.pt"):
         load_checkpoint(path)
+
+
+def test_settings_that_ask_for_any_memory_are_an_error_that_takes_none(tmp_path):
+    save_checkpoint(tmp_path / "model.pt", small_model(), {})
+    large = {"backbone_settings": {"architecture": "resnet18", "width": 1 << 16}}
+    with bounded_memory(500), pytest.raises(InputError, match=r"model\.pt: weights do not fit the model"):
+        load_checkpoint(changed(tmp_path / "model.pt", **large))
+
+
+NO_STATES = {
+    "names that are none": lambda state: {None: torch.zeros(1), **state},
+    "numbers elsewhere": lambda state: {**state, "conv1.weight": torch.empty(8, 3, 7, 7, device="meta")},
+    "few numbers of many": lambda state: {**state, "conv1.weight": torch.zeros(8, 3, 7, 7).to_sparse()},
+    "complex numbers": lambda state: {**state, "conv1.weight": torch.zeros(8, 3, 7, 7, dtype=torch.complex64)},
+    "a tensor": lambda state: torch.zeros(3),
+}
+
+
+@pytest.mark.parametrize("kind", NO_STATES)
+def test_what_is_no_plain_tensors_by_name_is_an_error(tmp_path, kind):
+    model = small_model()
+    save_checkpoint(tmp_path / "model.pt", model, {})
+    state = NO_STATES[kind](model.backbone.state_dict())
+    with pytest.raises(InputError, match=r"model\.pt: backbone missing, or not what segswap-1 has there"):
+        load_checkpoint(changed(tmp_path / "model.pt", backbone=state))
+    torch.save({"backbone": state}, tmp_path / "backbone.pt")
+    with pytest.raises(InputError, match=r"backbone\.pt: .*(expected tensors by name|is none, or holds)"):
+        load_backbone(tmp_path / "backbone.pt", TRUNK)
+    torch.save({"backbone": state, "encoder": model.matcher.state_dict()}, tmp_path / "published.pth")
+    with pytest.raises(InputError, match=r"published\.pth: "):
+        load_checkpoint(tmp_path / "published.pth")
+
+
+@pytest.mark.parametrize("said", ["resnet18", torch.zeros(2), {"architecture": {"a": 1}}, {}], ids=str)
+def test_settings_of_a_backbone_that_are_none_are_an_error(tmp_path, said):
+    torch.save({"backbone": small_model().backbone.state_dict(), "backbone_settings": said}, tmp_path / "backbone.pt")
+    with pytest.raises(InputError, match=r"backbone\.pt: its settings make no model of this version \(backbone\.arch"):
+        load_backbone(tmp_path / "backbone.pt", TRUNK)
+
+
+def test_a_compressed_file_is_refused_before_it_grows(tmp_path):
+    with zipfile.ZipFile(tmp_path / "model.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(50 << 20))
+    with (
+        bounded_memory(30),
+        pytest.raises(InputError, match=r"model\.pt: .*data\.pkl is compressed, which torch\.save"),
+    ):
+        load_checkpoint(tmp_path / "model.pt")
+
+
+def _rezipped(path: Path, changes: list[tuple[float, bytes]]) -> None:
+    """Change bytes of the pickle in a file of ``torch.save``, whose checksums are right again."""
+    with zipfile.ZipFile(path) as archive:
+        parts = {info.filename: archive.read(info) for info in archive.infolist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in parts.items():
+            content = _overwritten(data, changes) if name.endswith("data.pkl") else data
+            archive.writestr(name, content)
+
+
+def _overwritten(data: bytes, changes: list[tuple[float, bytes]]) -> bytes:
+    changed = bytearray(data)
+    for place, value in changes:
+        at = int(place * len(changed))
+        changed[at : at + len(value)] = value
+    return bytes(changed)
+
+
+FEW_CHANGES = st.lists(st.tuples(st.floats(0, 1), st.binary(min_size=1, max_size=4)), min_size=1, max_size=4)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("form", ["model.pt", "model.safetensors", "pickle of model.pt", "legacy.pt"])
+@given(changes=FEW_CHANGES)
+@settings(max_examples=12, deadline=None)
+def test_whatever_the_bytes_are_they_are_a_model_or_an_error(tmp_path_factory, form, changes):
+    path = tmp_path_factory.mktemp("any") / form.rpartition(" ")[2]
+    torch.manual_seed(0)
+    model = SegSwap(ResNet(ResNetSettings("resnet10", 8, 16)), NcNet(NcNetSettings(16, 0, 2)))
+    if form == "legacy.pt":
+        content = {field.name: getattr(model.contents({}), field.name) for field in dataclasses.fields(Contents)}
+        torch.save({"format": FORMAT, **content}, path, _use_new_zipfile_serialization=False)
+    elif form == "model.safetensors":
+        write_safetensors_file(path, model.contents({}))
+    else:
+        save_checkpoint(path, model, {})
+    if form.startswith("pickle"):
+        _rezipped(path, changes)
+    else:
+        path.write_bytes(_overwritten(path.read_bytes(), changes))
+    with bounded_memory(500), contextlib.suppress(InputError):
+        load_checkpoint(path)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("protocol", range(6))
+def test_a_bare_pickle_is_an_error_without_a_warning_before_it(tmp_path, protocol):
+    (tmp_path / "model.pt").write_bytes(pickle.dumps({"a": 1}, protocol=protocol))
+    with pytest.raises(InputError, match=r"model\.pt: not readable as a weight file"):
+        load_checkpoint(tmp_path / "model.pt")
 
 
 class _Command:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from formula_weights import formula_state, key_list
 
 from segswap import cli, sharing
 from segswap.config import read_config
@@ -54,6 +55,20 @@ def test_info_describes_checkpoints_and_feature_stores(
     assert run(monkeypatch, "info", tmp_path / "store.npy") == 0
     assert json.loads(capsys.readouterr().out)["shape"] == [2, 4, 4, 16]
     assert "expected a checkpoint" in str(run(monkeypatch, "info", tmp_path / "a.txt"))
+
+
+def test_info_says_which_checkpoint_is_the_published_one(
+    monkeypatch, capsys, tmp_path: Path, checkpoint: Path, shared: Path
+) -> None:
+    parts = {"backbone": "backbone_sequential_conv1_to_layer3", "encoder": "encoder_small_1024"}
+    content = {part: formula_state(key_list(shared, keys)) for part, keys in parts.items()}
+    torch.save({**content, "optimiser": {"state": {}}}, tmp_path / "hard_mining_neg5.pth")
+    assert run(monkeypatch, "info", tmp_path / "hard_mining_neg5.pth") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert "hard_mining_neg5.pth of github.com/XiSHEN0220/SegSwap" in found["published"]
+    assert found["transformer"]["size"] == "small" and found["image_size"] == 480
+    assert run(monkeypatch, "info", checkpoint) == 0
+    assert "published" not in json.loads(capsys.readouterr().out)
 
 
 @pytest.fixture

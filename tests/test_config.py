@@ -12,7 +12,17 @@ import pytest
 import yaml
 
 from segswap import sharing
-from segswap.config import complete_config, complete_part, manual, read_config, read_schema, study_runs, with_base
+from segswap.config import (
+    complete_config,
+    complete_part,
+    manual,
+    missing_inputs,
+    named_inputs,
+    read_config,
+    read_schema,
+    study_runs,
+    with_base,
+)
 from segswap.errors import InputError
 
 CONFIG = Path(__file__).parent.parent / "config"
@@ -257,6 +267,46 @@ def test_all_mistakes_are_listed_at_once() -> None:
     with pytest.raises(InputError) as caught:
         complete_config({"pears": 1, "seed": "a", "pairs": {"size": 7}}, SCHEMA)
     assert str(caught.value).count("\n  - ") >= 3
+
+
+def test_all_missing_inputs_are_named_at_once_each_with_its_key(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "styles").mkdir()
+    given = {
+        "objects": {
+            "train": {
+                "sources": [
+                    {"source": "segments", "images": "photos"},
+                    {"source": "yolo", "labels": "labels", "names": "data.yaml", "images": "photos"},
+                ]
+            },
+            "heldout": {"annotations": "val.json", "images": "resources/coco2017/val2017"},
+        },
+        "style": {"method": "reinhard", "folder": "styles"},
+        "backbone": {"weights": "own.pth"},
+        "benchmarks": {"run": ["pairs", "discovery", "tokyo247"], "brueghel": {"images": "paintings"}},
+    }
+    run = complete_config(given, SCHEMA)
+    said = missing_inputs({"a": run, "b": run}, lambda path: path.startswith("resources/"))
+    assert [line.strip() for line in said.splitlines() if line.startswith("  - ")] == [
+        "- objects.train.sources.0.images: photos",
+        "- objects.train.sources.1.labels: labels",
+        "- objects.train.sources.1.names: data.yaml",
+        "- objects.train.sources.1.images: photos",
+        "- objects.heldout.annotations: val.json",
+        "- backbone.weights: own.pth",
+        "- benchmarks.brueghel.images: paintings",
+    ]
+    for path in ("photos", "labels", "data.yaml", "val.json", "own.pth", "paintings"):
+        (tmp_path / path).touch()
+    assert missing_inputs({"a": run}, lambda path: path.startswith("resources/")) == ""
+
+
+@pytest.mark.parametrize("weights", ["pretrain", "package", "facebook/dinov2-small"])
+def test_what_the_workflow_fetches_or_trains_is_no_input(weights: str) -> None:
+    run = complete_config({}, SCHEMA)
+    run["backbone"]["weights"] = weights
+    assert "backbone.weights" not in named_inputs(run)
 
 
 ALONE = ["config.yaml", "demo-long.yaml", "custom.yaml", "paper.yaml", "real.yaml"]

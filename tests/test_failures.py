@@ -70,6 +70,16 @@ READS_TRAINED = "results/tiny/checkpoints/untrained.pt"
 SHARD_RULE, TRAINING_RULE, READING_RULE = "pair_shard", "pretrain_backbone", "untrained_model"
 
 
+def test_missing_inputs_are_named_before_snakemake_names_one(tmp_path: Path) -> None:
+    project = copy_project(tmp_path / "project")
+    said = snakemake(
+        project, "-n", *settings({"style": {"folder": "own/styles"}}), "--configfile", "config/custom.yaml", fails=True
+    )
+    before, _, after = said.partition("MissingInputException")
+    assert after and "  - objects.train.annotations: data/coco/annotations/instances_train2017.json\n" in before
+    assert "  - style.folder: own/styles\n" in before and "resources" not in before
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project in which pairs are made and a model is trained, and nothing befell it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from bounded_memory import bounded_memory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, UnidentifiedImageError
@@ -333,6 +335,21 @@ def huge_png(width: int, height: int) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     parts = (chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(bytes(1000))), chunk(b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize("kind", [b"PLTE", b"IDAT", b"tEXt"])
+@pytest.mark.parametrize("behind", [False, True], ids=["before the pixels", "behind them"])
+def test_a_chunk_that_claims_to_be_huge_takes_no_memory(kind, behind):
+    data = written("a.png", False)
+    at = len(data) - 12 if behind else data.index(b"IDAT") - 4
+    chunk = struct.pack(">I", 0xF0000000) + kind + b"abc" + struct.pack(">I", zlib.crc32(kind + b"abc"))
+    with bounded_memory(200), contextlib.suppress(UnreadableImage):
+        assert decode_image(data[:at] + chunk + data[at:]).ndim == 3
+
+
+def test_bytes_behind_a_png_are_no_part_of_it():
+    data = written("a.png", False)
+    np.testing.assert_array_equal(decode_image(data + b"\xff" * 100), decode_image(data))
 
 
 @pytest.mark.parametrize("size", [(20_001, 20_001), (100_000, 100_000), (2**31 - 1, 2**31 - 1)])

@@ -111,6 +111,34 @@ class TestTables:
             "0.45",
         ]
 
+    def test_where_a_baseline_is_ahead_of_the_trained_model_it_is_said_first(self, tmp_path):
+        given = {
+            "pairs": {"mask_iou": 0.0, "untrained_mask_iou": 0.125, "baseline_mask_iou": 0.15}
+            | {"median_error": 9.5, "untrained_median_error": 12.1, "baseline_median_error": 9.1}
+            | {"roc_auc": 0.6, "untrained_roc_auc": 0.6, "baseline_roc_auc": 0.5},
+            "tokyo247": {
+                "recall@1": 0.5,
+                "baseline_recall@1": 0.6,
+                "first_recall@1": 0.4,
+                "baseline_first_recall@1": 0.9,
+            },
+        }
+        said = (
+            "The trained model is worse than its baselines in: Held-out pairs: mask IoU (than untrained and cosine); "
+            "median error, cells (than cosine). Tokyo 24/7: recall@1, % (than cosine). There its training has not paid"
+        )
+        write_summary(given, tmp_path / "s.csv", tmp_path / "s.md", tmp_path / "s.html", method=METHOD)
+        text = (tmp_path / "s.md").read_text()
+        assert said in text and text.index(said) < text.index("Bold: the best")
+        assert said in parse(tmp_path / "s.html").whole_text
+
+    def test_of_a_model_that_is_ahead_or_equal_nothing_is_said(self):
+        given = metrics()
+        for numbers in given.values():
+            numbers.pop("untrained_median_error", None), numbers.pop("untrained_negative_mask", None)
+            numbers.pop("baseline_median_error", None), numbers.pop("baseline_negative_mask", None)
+        assert "worse than" not in summary_markdown(given, METHOD)
+
     def test_what_all_share_is_no_contest(self):
         assert markdown_line(summary_markdown(metrics(), METHOD), "before re-ranking, recall@1, %")[2:5] == ["50.0"] * 3
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import os
@@ -15,6 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from bounded_memory import bounded_memory
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from segswap.errors import InputError
 from segswap.unpack import unpack
@@ -231,6 +235,160 @@ def test_check_sum_is_read_behind_the_padding(tmp_path: Path) -> None:
     refused(archive, tmp_path, "damaged", "delete the archive")
 
 
+WEB = {
+    "Data/Airplane100/0001.jpg": b"a",
+    "Data/Airplane100/GroundTruth/0001.png": b"a",
+    "Data/Car100/GroundTruth/0001.png": b"c",
+    "Data/Car100/GroundTruth/0002.png": b"c",
+    "Results/Car100/GroundTruth/0001.png": b"r",
+}
+CLASSES = ("Airplane100/GroundTruth/*.png", "Car100/GroundTruth/*.png")
+
+
+@pytest.mark.parametrize("make", [zipped, tarred])
+@pytest.mark.parametrize("above", ["", "ObjectDiscovery-data/", "./a/b/"])
+def test_the_folder_is_found_by_what_it_holds(tmp_path: Path, make: Callable, above: str) -> None:
+    archive = make(tmp_path / "archive", {above + name: data for name, data in WEB.items()})
+    unpack(archive, tmp_path / "data", holds=CLASSES)
+    expected = {name.removeprefix("Data/"): data for name, data in WEB.items() if name.startswith("Data/")}
+    assert content(tmp_path / "data") == expected
+
+
+def test_of_several_folders_the_one_with_most_pictures_is_taken(tmp_path: Path) -> None:
+    notes = {f"__MACOSX/Brueghel/._{n}.jpg": b"note" for n in range(9)}
+    pictures = {"Brueghel/a.JPG": b"a", "Brueghel/b.jpg": b"b", "Brueghel/more/c.jpg": b"c", "Brueghel/._a.jpg": b"n"}
+    unpack(zipped(tmp_path / "archive", notes | pictures), tmp_path / "data", holds=["*.jpg"])
+    assert {"a.JPG", "b.jpg"} < set(content(tmp_path / "data"))
+    flat = zipped(tmp_path / "flat", {"a.jpg": b"a"})
+    unpack(flat, tmp_path / "data", holds=["*.jpg"])
+    assert content(tmp_path / "data") == {"a.jpg": b"a"}
+
+
+def test_an_archive_without_the_expected_folder_says_what_it_holds(tmp_path: Path) -> None:
+    archive = zipped(tmp_path / "archive", {"photos/a.png": b"", "b": b""})
+    with pytest.raises(
+        InputError, match=r"no folder in it holds \*\.jpg; found at the top: 'b', 'photos'\. Name the f"
+    ):
+        unpack(archive, tmp_path / "data", holds=["*.jpg"])
+    archive = zipped(tmp_path / "two", {"a/1.jpg": b"", "b/1.jpg": b""})
+    with pytest.raises(InputError, match=r"'a', 'b' hold as many files of \*\.jpg each; name the folder"):
+        unpack(archive, tmp_path / "data", holds=["*.jpg"])
+    assert not (tmp_path / "data").exists()
+
+
+def claimed(path: Path, size: int) -> Path:
+    """Write a zip whose one member claims to have a size."""
+    data = bytearray(zipped(path, {"zeros": bytes(100_000)}).read_bytes())
+    directory = data.index(b"PK\x01\x02")
+    for at in (22, directory + 24):
+        data[at : at + 4] = size.to_bytes(4, "little")
+    path.write_bytes(data)
+    return path
+
+
+def gzipped_tar(path: Path, *headers: bytes, after: bytes = bytes(1024)) -> Path:
+    path.write_bytes(gzip.compress(b"".join(headers) + after, 1))
+    return path
+
+
+def header(name: str, kind: bytes, size: int) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def zeros(path: Path) -> Path:
+    return gzipped_tar(path, header("zeros", tarfile.REGTYPE, 20 << 30))
+
+
+def names_without_end(path: Path) -> Path:
+    return gzipped_tar(path, header("././@LongLink", tarfile.GNUTYPE_LONGNAME, 90 << 20), after=bytes(90 << 20))
+
+
+def pax_without_end(path: Path) -> Path:
+    return gzipped_tar(path, header("pax", tarfile.XHDTYPE, 90 << 20), after=b"9" * (90 << 20))
+
+
+def headers_on_headers(path: Path) -> Path:
+    return gzipped_tar(path, *[header("././@LongLink", tarfile.GNUTYPE_LONGNAME, 4) + b"name".ljust(512, b"\0")] * 3000)
+
+
+def sparse(path: Path) -> Path:
+    return gzipped_tar(path, header("sparse", tarfile.GNUTYPE_SPARSE, 0))
+
+
+def link_of_any_length(path: Path) -> Path:
+    return zipped(path, {"link": bytes(5000)}, {"link": stat.S_IFLNK | 0o777})
+
+
+BOMBS = {
+    "a zip that claims 4 GB": (lambda path: claimed(path, (1 << 32) - 2), "that become more than"),
+    "a tar that claims 20 GB": (zeros, "that become more than"),
+    "a name of 90 MB": (names_without_end, "a header larger than any"),
+    "a header of 90 MB": (pax_without_end, "a header larger than any"),
+    "headers without a member": (headers_on_headers, "delete the archive"),
+    "a sparse file": (sparse, "a sparse file"),
+    "a link longer than any": (link_of_any_length, "the target of the link"),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_bombs_are_refused_before_they_take_disk_or_memory(tmp_path: Path, bomb: str) -> None:
+    make, words = BOMBS[bomb]
+    archive = make(tmp_path / "archive")
+    with bounded_memory(60):
+        refused(archive, tmp_path, words)
+
+
+def test_copies_by_hard_links_count_and_so_does_padding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segswap.unpack.LARGEST", (1 << 20, 2))
+    links = [entry(f"link{n}", tarfile.LNKTYPE, "a") for n in range(40)]
+    (tmp_path / "links").mkdir()
+    refused(tarred(tmp_path / "links.tgz", {"a": BODY}, *links, mode="w:gz"), tmp_path / "links", "become more than")
+    archive = gzipped_tar(tmp_path / "padding.tgz", header("a", tarfile.REGTYPE, 0), after=bytes(4 << 20))
+    refused(archive, tmp_path, "delete the archive")
+
+
+def test_empty_files_without_end_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segswap.unpack.LARGEST", (1 << 20, 1))
+    archive = gzipped_tar(tmp_path / "a.tgz", *[header(f"{n}", tarfile.REGTYPE, 0) for n in range(2000)])
+    refused(archive, tmp_path, "that become more than")
+
+
+def test_a_member_without_a_name_is_damage(tmp_path: Path) -> None:
+    data = bytearray(zipped(tmp_path / "archive", {"a": b"a"}).read_bytes())
+    lengths = data.index(b"PK\x01\x02") + 28  # of the name, and of what comes behind it
+    data[lengths : lengths + 4] = b"\0\0\1\0"
+    (tmp_path / "archive").write_bytes(data)
+    refused(tmp_path / "archive", tmp_path, "damaged")
+
+
+@given(
+    kind=st.sampled_from(["zip", "w", "w:gz", "w:bz2", "w:xz"]),
+    changes=st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=4)), min_size=1, max_size=6),
+)
+@settings(max_examples=60, deadline=None)
+def test_whatever_the_bytes_are_nothing_is_written_elsewhere(tmp_path_factory, kind: str, changes: list) -> None:
+    tmp_path = tmp_path_factory.mktemp("any")
+    archive = tmp_path / "archive"
+    members = {"photos/a.jpg": b"a" * 600, "photos/link": b"a.jpg"}
+    if kind == "zip":
+        zipped(archive, members, {"photos/link": stat.S_IFLNK | 0o777})
+    else:
+        tarred(archive, members, entry("photos/up", tarfile.SYMTYPE, "a.jpg"), mode=kind)
+    data = bytearray(archive.read_bytes())
+    for place, value in changes:
+        at = int(place * len(data))
+        data[at : at + len(value)] = value
+    archive.write_bytes(data)
+    with bounded_memory(300), contextlib.suppress(InputError):
+        unpack(archive, tmp_path / "out" / "data")
+    assert {path.name for path in tmp_path.iterdir()} <= {"archive", "out"}
+    out = tmp_path / "out"
+    assert not out.exists() or {path.name for path in out.iterdir()} <= {"data"}
+    assert all(path.resolve().is_relative_to(out.resolve()) for path in out.rglob("*"))
+
+
 def test_page_instead_of_an_archive(tmp_path: Path) -> None:
     archive = tmp_path / "archive.zip"
     archive.write_text("<!DOCTYPE html><p>Please log in</p>" * 50)
@@ -255,6 +413,8 @@ def test_unpack_program(tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPTS / "unpack.py"), "--archive", str(archive), "--output"]
     subprocess.run([*command, str(tmp_path / "data"), "--prefix", "photos"], check=True, capture_output=True)
     assert sorted(content(tmp_path / "data")) == ["a.jpg", "deep/it's & b.c.jpg"]
+    subprocess.run([*command, str(tmp_path / "found"), "--holds", "*.jpg"], check=True, capture_output=True)
+    assert sorted(content(tmp_path / "found")) == ["a.jpg", "deep/it's & b.c.jpg"]
     archive.write_bytes(archive.read_bytes()[:1000])
     done = subprocess.run([*command, str(tmp_path / "other")], capture_output=True, text=True)
     assert done.returncode == 1

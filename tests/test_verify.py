@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -10,13 +11,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from bounded_memory import bounded_memory
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from segswap.errors import InputError
 from segswap.files import read_json, sha256, write_json
+from segswap.pairs.pair_set import PairSet
 from segswap.pairs.recipe import KINDS
 from segswap.pairs.render import Labels
 from segswap.pairs.verify import label_problems, verify_set
@@ -140,6 +144,76 @@ def test_another_file_is_refused(tmp_path):
     write_json(tmp_path / "manifest.json", {"names": []})
     with pytest.raises(InputError, match=r"lacks kind, pairs, settings, shards; expected the manifest of a pair set"):
         list(verify_set(tmp_path))
+
+
+BROKEN = {
+    "no shards": lambda content: {**content, "shards": None},
+    "an empty list of shards": lambda content: {**content, "shards": []},
+    "shards that are numbers": lambda content: {**content, "shards": [True]},
+    "a shard elsewhere": lambda content: {
+        **content,
+        "shards": [{**content["shards"][0], "shard": "../1obj-000000.tar"}],
+    },
+    "a shard without a hash": lambda content: {
+        **content,
+        "shards": [{"shard": "1obj-000000.tar", "pairs": 6, "bytes": 1}],
+    },
+    "a count that is text": lambda content: {**content, "pairs": "12"},
+    "no settings": lambda content: {**content, "settings": "none"},
+    "a size that is text": lambda content: {**content, "settings": {**content["settings"], "size": "160"}},
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_manifest_with_other_values_is_refused_by_all_that_read_it(copied, kind):
+    write_json(copied, BROKEN[kind](read_json(copied)))
+    with pytest.raises(InputError, match=r"manifest\.json: not the manifest of a pair set \((shards|pairs|settings)"):
+        list(verify_set(copied))
+    with pytest.raises(InputError, match=r"manifest\.json: not the manifest of a pair set"):
+        PairSet(copied)
+
+
+@pytest.mark.parametrize("change", ["names", "types", "no UTF-8"])
+def test_a_table_with_other_columns_is_refused(copied, change):
+    path = copied.parent / "1obj-000001.parquet"
+    table = pq.read_table(path)
+    if change == "names":
+        changed = table.drop_columns(["offset_labels.npz"])
+    elif change == "types":
+        changed = table.set_column(table.column_names.index("index"), "index", table["index"].cast("string"))
+    else:
+        bad = pa.array([b"\xff"] * len(table), pa.binary()).view(pa.string())
+        changed = table.set_column(table.column_names.index("key"), "key", bad)
+    pq.write_table(changed.replace_schema_metadata(table.schema.metadata), path)
+    problems = list(verify_set(copied))
+    assert (
+        len(problems) == 1 and "1obj-000001.parquet" in problems[0] and "delete the shard and remake it" in problems[0]
+    )
+    with pytest.raises(InputError, match=r"1obj-000001\.parquet"):
+        PairSet(copied)
+
+
+def test_a_shard_that_is_no_tar_is_named(copied):
+    (copied.parent / "1obj-000000.tar").write_bytes(b"x" * 2000)
+    recorded_anew(copied)
+    (problem,) = verify_set(copied)
+    assert "1obj-000000.tar: does not open as a tar" in problem
+
+
+@given(place=st.floats(0, 1), value=st.binary(min_size=1, max_size=4), name=st.integers(0, 4))
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_the_bytes_of_a_set_are_they_are_read_or_an_error(copied, place, value, name):
+    path = sorted(copied.parent.iterdir())[name]
+    whole = path.read_bytes()
+    at = int(place * len(whole))
+    path.write_bytes(whole[:at] + value + whole[at + len(value) :])
+    try:
+        with bounded_memory(500), contextlib.suppress(InputError):
+            assert all(isinstance(problem, str) for problem in verify_set(copied))
+        with bounded_memory(500), contextlib.suppress(InputError):
+            PairSet(copied).sample(0)
+    finally:
+        path.write_bytes(whole)
 
 
 def good_labels(cells: int) -> Labels:

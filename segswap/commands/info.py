@@ -16,7 +16,7 @@ import numpy as np
 from segswap.errors import InputError
 from segswap.files import NOT_ARRAYS, is_repository, read_json
 from segswap.models.checkpoint import load_checkpoint
-from segswap.models.forms import SAFETENSORS, WEIGHTS_NAME
+from segswap.models.forms import PUBLISHED_ORIGIN, SAFETENSORS, WEIGHTS_NAME
 from segswap.models.hub import SHIPPED
 
 EXAMPLES = """\
@@ -29,12 +29,16 @@ segswap info results/demo/features/brueghel/database.npy
 
 _MANIFEST = "manifest.json"
 
+_PUBLISHED = {"published": "by the paper's authors, as model/hard_mining_neg5.pth of github.com/XiSHEN0220/SegSwap"}
+"""Said of the published checkpoint, also where it was converted; by its form, as nobody has stated a hash of it."""
+
 
 def _describe_model(source: str) -> dict[str, Any]:
     model, about = load_checkpoint(source)
     contents = model.contents()
     return {
         "file": "checkpoint",
+        **(_PUBLISHED if about.get("origin") == PUBLISHED_ORIGIN else {}),
         "architecture": contents.architecture,
         "backbone": contents.backbone_settings,
         contents.architecture: contents.matcher_settings,

@@ -20,13 +20,14 @@ from segswap.models.forms import (
     CONFIG_NAME,
     SAFETENSORS,
     WEIGHTS_NAME,
+    made_of_settings,
     read_contents,
     write_checkpoint,
     write_published,
 )
 from segswap.models.hub import PREPROCESSOR_NAME, locate
 from segswap.models.segswap import SegSwap
-from segswap.weights import is_described, load_by_name, read_state_dict, read_tensors, write_state_dict
+from segswap.weights import is_described, is_state_dict, load_by_name, read_state_dict, read_tensors, write_state_dict
 
 
 def save_checkpoint(path: str | os.PathLike, model: SegSwap, about: dict[str, Any]) -> None:
@@ -76,7 +77,8 @@ def load_backbone(
     """
     family = BACKBONES[settings.architecture]
     file = _read_weights(family.package_file(settings) if weights == PACKAGE else locate(weights))
-    backbone = build(family.completed(settings, file))
+    with made_of_settings(file.origin):
+        backbone = build(family.completed(settings, file))
     load_by_name(backbone, backbone.own_names(file.state), file.origin)
     return backbone.freeze().to(device)
 
@@ -103,17 +105,22 @@ def _read_tensors(path: Path) -> WeightFile:
     if path.suffix != SAFETENSORS:
         content = read_state_dict(path)
         state = next((content[key] for key in _STATES if key in content), content)
-        if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        if not is_state_dict(state):
             raise InputError(
                 f"{path}: holds {', '.join(map(str, list(content)[:6]))}; expected tensors by name, at the top or "
                 f"below one of {', '.join(_STATES)}"
             )
         said = content.get("backbone_settings")
-        return WeightFile(path, state, said and backbone_settings(said))
+        return WeightFile(path, state, None if said is None else _settings(path, said))
     if not is_described(path):
         return WeightFile(path, read_tensors(path))
     contents = read_contents(path)
-    return WeightFile(path, contents.backbone, backbone_settings(contents.backbone_settings))
+    return WeightFile(path, contents.backbone, _settings(path, contents.backbone_settings))
+
+
+def _settings(path: Path, said: Any) -> BackboneSettings:
+    with made_of_settings(path):
+        return backbone_settings(said)
 
 
 def save_backbone(path: str | os.PathLike, backbone: Backbone) -> None:

@@ -6,11 +6,12 @@ holds the same as ours, for other programs, alone or in a folder. Format: docs/f
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,15 @@ from segswap.models.backbones import backbone_settings, build
 from segswap.models.backbones.backbone import Backbone
 from segswap.models.backbones.resnet import PUBLISHED_CHILDREN, ResNet, ResNetSettings, children_renamed
 from segswap.models.transformer import TransformerSettings
-from segswap.weights import load_by_name, read_safetensors, read_state_dict, write_safetensors, write_state_dict
+from segswap.weights import (
+    check_fit,
+    is_state_dict,
+    load_by_name,
+    read_safetensors,
+    read_state_dict,
+    write_safetensors,
+    write_state_dict,
+)
 
 FORMAT = "segswap-1"
 WEIGHTS_NAME, CONFIG_NAME, CARD_NAME = "model.safetensors", "config.json", "README.md"
@@ -86,19 +95,35 @@ class Contents:
                 f"{origin}: a model of the architecture {self.architecture!r}; segswap {__version__} knows "
                 f"{', '.join(sorted(ARCHITECTURES))}. Use the version of segswap that wrote it, or a newer one"
             )
-        known = ARCHITECTURES[self.architecture]
-        try:
-            backbone = build(backbone_settings(self.backbone_settings))
-            matcher = known.matcher(known.settings(**self.matcher_settings))
-        except (TypeError, LookupError, ValueError, RuntimeError, InputError) as error:
-            reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-            raise InputError(
-                f"{origin}: its settings make no model of this version ({reason}). Use the version of segswap that "
-                "wrote it, or make the file again"
-            ) from None
+        # Settings may ask for more memory than there is; the weights, which are there, say whether they are right.
+        with torch.device("meta"):
+            backbone, matcher = self._modules(origin)
+        check_fit(backbone, self.backbone, origin)
+        check_fit(matcher, self.matcher, origin)
+        backbone, matcher = self._modules(origin)
         load_by_name(backbone, self.backbone, origin)
         load_by_name(matcher, self.matcher, origin)
         return backbone, matcher
+
+    def _modules(self, origin: str | os.PathLike) -> tuple[Backbone, nn.Module]:
+        """Return backbone and matcher with random weights."""
+        known = ARCHITECTURES[self.architecture]
+        with made_of_settings(origin):
+            backbone = build(backbone_settings(self.backbone_settings))
+            return backbone, known.matcher(known.settings(**self.matcher_settings))
+
+
+@contextlib.contextmanager
+def made_of_settings(origin: str | os.PathLike) -> Iterator[None]:
+    """Raise ``InputError`` where the settings that a file states, which may be any values, make no model."""
+    try:
+        yield
+    except (TypeError, LookupError, ValueError, ArithmeticError, AttributeError, RuntimeError, InputError) as error:
+        reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        raise InputError(
+            f"{origin}: its settings make no model of this version ({reason}). Use the version of segswap that wrote "
+            "it, or make the file again"
+        ) from None
 
 
 def _finite(value: Any) -> Any:
@@ -117,11 +142,7 @@ def _contents(
     """Put together what a file holds, after a look at the kinds of its values."""
     wrong = [name for name, kind in _DESCRIBED.items() if not isinstance(described.get(name), kind)]
     states = {"backbone": backbone, "matcher": matcher}
-    wrong += [
-        name
-        for name, state in states.items()
-        if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values())
-    ]
+    wrong += [name for name, state in states.items() if not is_state_dict(state)]
     if wrong:
         raise InputError(
             f"{path}: {', '.join(wrong)} missing, or not what {FORMAT} has there; make the file again, or download it "
@@ -155,6 +176,8 @@ def read_contents(path: str | os.PathLike) -> Contents:
 
 def _from_published(path: Path, content: Mapping[str, Any]) -> Contents:
     backbone = content["backbone"]
+    if is_state_dict(backbone):
+        backbone = children_renamed(backbone, PUBLISHED_CHILDREN)
     described = {
         "architecture": "transformer",
         "backbone_settings": _PUBLISHED_BACKBONE.described(),
@@ -163,8 +186,6 @@ def _from_published(path: Path, content: Mapping[str, Any]) -> Contents:
         ),
         "about": content.get("about", dict(_PUBLISHED_ABOUT)),
     }
-    if isinstance(backbone, dict):
-        backbone = children_renamed(backbone, PUBLISHED_CHILDREN)
     return _contents(path, described, backbone, content["encoder"])
 
 

@@ -15,6 +15,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -33,6 +34,53 @@ MANIFEST_NAME = "manifest.json"
 _PLACE = ("offset", "size", "crc32")
 """What the Parquet manifest says of each member's bytes."""
 
+_COUNT = {"type": "integer", "minimum": 0}
+_MANIFEST = jsonschema.Draft202012Validator(
+    {
+        "type": "object",
+        "properties": {
+            "kind": {"type": "string"},
+            "pairs": _COUNT,
+            "shards": {
+                "type": "array",
+                "minItems": 1,
+                "items": {
+                    "type": "object",
+                    "required": ["shard", "pairs", "bytes", "sha256"],
+                    "properties": {
+                        "shard": {"type": "string", "pattern": r"^[A-Za-z0-9_-]+\.tar$"},
+                        "pairs": _COUNT,
+                        "bytes": _COUNT,
+                        "sha256": {"type": "string"},
+                    },
+                },
+            },
+            "settings": {
+                "type": "object",
+                "properties": {"size": {"type": "integer", "minimum": 16}, "min_cells": {"type": "number"}},
+            },
+        },
+    }
+)
+
+
+def read_set_manifest(path: str | os.PathLike) -> dict[str, Any]:
+    """Read the ``manifest.json`` of a pair set; what the project reads of it is there, and of the right kind.
+
+    Raises:
+        InputError: when it is missing, damaged, or not the manifest of a pair set; the message names the key.
+    """
+    content = read_json_object(path)
+    if missing := {"kind", "pairs", "shards", "settings"} - set(content):
+        raise InputError(f"{path}: lacks {', '.join(sorted(missing))}; expected the manifest of a pair set")
+    if error := jsonschema.exceptions.best_match(_MANIFEST.iter_errors(content)):
+        where = ".".join(map(str, error.absolute_path))
+        raise InputError(
+            f"{path}: not the manifest of a pair set ({where}: {error.message[:200]}); restore the file, or remake the "
+            "set"
+        )
+    return content
+
 
 def unpack_labels(data: bytes) -> Labels:
     """Read the ``labels.npz`` member of a sample."""
@@ -48,11 +96,23 @@ def read_shard_manifest(path: Path) -> pa.Table:
     """
     try:
         table = pq.read_table(path, page_checksum_verification=True)
-    except (OSError, pa.ArrowInvalid) as error:
+        table.validate(full=True)
+    except (OSError, MemoryError, pa.ArrowException) as error:
         raise InputError(f"{path}: shard manifest not readable ({error}); delete the shard and remake it") from None
-    described = (table.schema.metadata or {}).get(b"shard", b"no shard").decode()
+    described = (table.schema.metadata or {}).get(b"shard", b"no shard").decode(errors="replace")
     if described != path.with_suffix(".tar").name:
         raise InputError(f"{path}: describes {described}, not the shard beside it; delete the shard and remake it")
+    kinds = {"key": pa.types.is_string, "index": pa.types.is_integer}
+    kinds |= {f"{what}_{name}": pa.types.is_integer for what in ("offset", "size") for name in ("labels.npz", "json")}
+    wrong = [
+        name
+        for name, is_kind in kinds.items()
+        if name not in table.column_names or not is_kind(table.schema.field(name).type)
+    ]
+    if wrong:
+        raise InputError(
+            f"{path}: the columns {', '.join(wrong)} are missing or of another type; delete the shard and remake it"
+        )
     return table
 
 
@@ -77,10 +137,11 @@ class PairSet:
         """Open a set by its ``manifest.json``.
 
         Raises:
-            InputError: naming the first shard that is missing, of another size, or has a foreign manifest.
+            InputError: as ``read_set_manifest``; naming the first shard that is missing, of another size, or has a
+                foreign manifest.
         """
         manifest = Path(manifest)
-        content = read_json_object(manifest)
+        content = read_set_manifest(manifest)
         self.folder = manifest.parent
         self.kind: str = content["kind"]
         self.settings: dict[str, Any] = content["settings"]
@@ -102,7 +163,10 @@ class PairSet:
             tables.append(table)
         self._names = [entry["shard"] for entry in content["shards"]]
         self._shard = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
-        self.table = pa.concat_tables(tables)
+        try:
+            self.table = pa.concat_tables(tables)
+        except pa.ArrowInvalid:
+            raise InputError(f"{manifest}: its shards' manifests have different columns; remake the set") from None
         self.pictures = tuple(name for name in PICTURES if f"offset_{name}" in self.table.column_names)
         self._spans = {
             name: np.stack([self.table.column(f"{what}_{name}").to_numpy() for what in _PLACE], axis=1)

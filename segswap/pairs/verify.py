@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 
 from segswap.errors import InputError
-from segswap.files import NOT_ARRAYS, read_json_object, sha256
+from segswap.files import NOT_ARRAYS, sha256
 from segswap.geometry import STRIDE
 from segswap.images import decode_image
-from segswap.pairs.pair_set import MANIFEST_NAME, PICTURES, read_shard_manifest, unpack_labels
+from segswap.pairs.pair_set import MANIFEST_NAME, PICTURES, read_set_manifest, read_shard_manifest, unpack_labels
 from segswap.pairs.recipe import RECIPE_VERSION
 from segswap.pairs.render import Labels
 from segswap.progress import progress
@@ -40,10 +40,9 @@ def verify_set(manifest: str | os.PathLike) -> Iterator[str]:
     """
     manifest = Path(manifest)
     manifest = manifest / MANIFEST_NAME if manifest.is_dir() else manifest
-    content = read_json_object(manifest)
-    missing = {"kind", "pairs", "shards", "settings"} - set(content)
-    if missing:
-        raise InputError(f"{manifest}: lacks {', '.join(sorted(missing))}; expected the manifest of a pair set")
+    content = read_set_manifest(manifest)
+    if missing := {"size", "min_cells"} - set(content["settings"]):
+        raise InputError(f"{manifest}: settings lack {', '.join(sorted(missing))}; nothing says what its pairs must be")
     indices: list[int] = []
     all_read = True
     for entry in content["shards"]:
@@ -90,8 +89,12 @@ def _sample_problems(tar: Path, table: pa.Table, settings: dict[str, Any]) -> It
     pictures = [name for name in PICTURES if f"offset_{name}" in table.column_names]
     members = [*pictures, "labels.npz", "json"]
     expected = [f"{key}.{name}" for key in table["key"].to_pylist() for name in members]
-    with tarfile.open(tar) as file:
-        found = {info.name: (info.offset_data, info.size) for info in file}
+    try:
+        with tarfile.open(tar, "r:") as file:
+            found = {info.name: (info.offset_data, info.size) for info in file}
+    except (tarfile.TarError, ValueError, RecursionError) as error:
+        yield f"{tar}: does not open as a tar ({error}); delete the shard and run again"
+        return
     if list(found) != expected:
         first = next((name for name, other in zip(expected, found, strict=False) if name != other), "the last member")
         yield f"{tar}: members are not those of its manifest, from {first} on; delete the shard and run again"

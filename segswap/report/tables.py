@@ -139,6 +139,32 @@ class SummaryRow:
         best = min(present.values()) if self.measure.smaller else max(present.values())
         return {name for name, value in present.items() if value == best}
 
+    def ahead(self) -> list[str]:
+        """Return the columns of the baselines that are better than this run's model."""
+        own, sign = self.matchers["segswap"], -1 if self.measure.smaller else 1
+        if own is None or not self.measure.contest:
+            return []
+        return [
+            name
+            for name in ("untrained", "cosine")
+            if (value := self.matchers[name]) is not None and sign * value > sign * own
+        ]
+
+
+def _behind(rows: Sequence[SummaryRow]) -> tuple[str, ...]:
+    """Return a note that names the measures in which a baseline is ahead of the trained model; none where none is."""
+    named = []
+    for benchmark, (name, _) in HEADLINES.items():
+        of_it = [(row.measure.label, row.ahead()) for row in rows if row.benchmark == benchmark]
+        behind = [f"{label} (than {' and '.join(ahead)})" for label, ahead in of_it if ahead]
+        named += [f"{name}: {'; '.join(behind)}"] if behind else []
+    if not named:
+        return ()
+    return (
+        f"The trained model is worse than its baselines in: {'. '.join(named)}. There its training has not paid: take "
+        "more photos, pairs or steps, or a better backbone.",
+    )
+
 
 def _values(numbers: Mapping[str, float], key: str) -> dict[str, float | None]:
     """Return a measure's values by column; methods beside the matchers are left out where they have none."""
@@ -224,7 +250,7 @@ def _summary_grid(rows: Sequence[SummaryRow], method: str, facts: Mapping[str, s
         else f'Published: no table has "{method}", the method of this run.'
     )
     said = (" ".join(f"{title}: {words}." for title, words in facts.items()),) if facts else ()
-    return _rows_grid("This run", rows, (bold, *said, beside))
+    return _rows_grid("This run", rows, (*_behind(rows), bold, *said, beside))
 
 
 def _rows_grid(title: str, rows: Sequence[SummaryRow], notes: tuple[str, ...] = ()) -> Grid:

@@ -98,11 +98,11 @@ rule unpack_brueghel:
         mem_mb=memory(500),
         runtime=30,
     params:
-        inside=config["downloads"]["brueghel_images"]["folder"],
+        inside=inner_folder("brueghel_images", "*.jpg"),
     shell:
         "python workflow/scripts/unpack.py"
         " --archive {input:q}"
-        " --prefix {params.inside:q}"
+        " {params.inside}"
         " --output {output:q}"
         " > {log:q} 2>&1"
 
@@ -121,10 +121,15 @@ rule unpack_internet:
         mem_mb=memory(500),
         runtime=60,
     params:
-        inside=config["downloads"]["internet"]["folder"],
+        inside=inner_folder(
+            "internet",
+            "Airplane100/GroundTruth/*.png",
+            "Car100/GroundTruth/*.png",
+            "Horse100/GroundTruth/*.png",
+        ),
     shell:
         "python workflow/scripts/unpack.py"
         " --archive {input:q}"
-        " --prefix {params.inside:q}"
+        " {params.inside}"
         " --output {output:q}"
         " > {log:q} 2>&1"

@@ -884,3 +884,13 @@ COMPARISON = [f"results/{STUDY}/tables/comparison.csv"] if len(RUNS) > 1 else []
 
 # Where the files of a run that others may share are found below its own folder.
 LINKS = expand(f"{RESULTS}/shared.json", run=RUNS)
+
+
+# Downloads
+
+
+def inner_folder(download, *held):
+    """Return the flags that say which folder of an archive is unpacked: the configured one, or one that holds files."""
+    folder = config["downloads"][download]["folder"]
+    patterns = " ".join(map(shlex.quote, held))
+    return flags(prefix=folder) if folder else f"--holds {patterns}"

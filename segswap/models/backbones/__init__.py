@@ -29,8 +29,8 @@ def backbone_settings(values: Mapping[str, Any]) -> BackboneSettings:
     Raises:
         InputError: when the architecture is unknown, or the values are not settings of its family.
     """
-    architecture = values.get("architecture")
-    if architecture not in BACKBONES:
+    architecture = values.get("architecture") if isinstance(values, Mapping) else None
+    if not isinstance(architecture, str) or architecture not in BACKBONES:
         raise InputError(f"backbone.architecture: {architecture!r}; expected one of {', '.join(BACKBONES)}")
     kind = BACKBONES[architecture].settings_type
     known = {field.name for field in dataclasses.fields(kind)}
