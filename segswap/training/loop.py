@@ -1,7 +1,7 @@
 """The loop of both training stages (paper section 3.3).
 
 Everything random is addressed by the seed and the step, the dropout included, so a resumed run repeats an
-uninterrupted one bit for bit (on a CPU, with the same number of threads: ``Numerics.deterministic``).
+uninterrupted one bit for bit (on a CPU, with the same number of threads: ``RunSettings.makes_room``).
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class StageSettings:
 
 @dataclasses.dataclass(frozen=True)
 class RunSettings:
-    """How a training runs; nothing here changes its result.
+    """How a training runs; nothing here changes its result, but for last digits.
 
     Attributes:
         device: torch device, or ``auto``.
@@ -121,6 +121,8 @@ class RunSettings:
         state_seconds: time between two saves of the rolling state.
         time_limit: seconds after which to save and stop, or None.
         log_every: steps between two lines of the history.
+        makes_room: whether threads make room for other programs; without it they stay as many, and a result repeats to
+            the last bit.
     """
 
     device: str
@@ -128,6 +130,7 @@ class RunSettings:
     state_seconds: float
     time_limit: float | None
     log_every: int
+    makes_room: bool = True
 
 
 def learning_rate_at(settings: StageSettings, step: int) -> float:
@@ -168,7 +171,6 @@ class _Trainer:
     Attributes:
         model: what is trained. Hard negatives are found by its weights, as they are what learns from them.
         kept: what is validated, chosen and saved: the same, or the model with the running mean of the weights.
-        holds_threads: whether their number stays, whatever else the machine does.
     """
 
     def __init__(
@@ -182,12 +184,11 @@ class _Trainer:
         execution: Execution,
         rolling: RollingState,
         seed: int,
-        holds_threads: bool,
     ) -> None:
         self.model, self.execution, self.device = model, execution, execution.device
         self.processes = execution.processes
         self.batches, self.stage, self.loss, self.mining, self.run = batches, stage, loss, mining, run
-        self.rolling, self.seed, self.holds_threads = rolling, seed, holds_threads
+        self.rolling, self.seed = rolling, seed
         self.optimiser = torch.optim.AdamW(
             model.matcher.parameters(),
             stage.learning_rate,
@@ -269,7 +270,7 @@ class _Trainer:
         self.model.matcher.train()
         sums: dict[str, float] = {}
         shown = {"total": steps, "initial": self.at.step_in_epoch, "disable": not self.processes.first}
-        bar = progress(loader, f"epoch {self.at.epoch}", makes_room=not self.holds_threads, **shown)
+        bar = progress(loader, f"epoch {self.at.epoch}", makes_room=self.run.makes_room, **shown)
         for batch in bar:
             hard = self._hard_negatives(mined, pool) if mined else None
             losses, rate = self._step(batch, hard)
@@ -406,8 +407,7 @@ def train_stage(
         initial = sha256(files.initial)
         read = [initial, [sha256(manifest) for manifest in files.manifests]]
         rolling = RollingState(Path(files.state), content_key([decides, processes.count, seed, read]))
-        holds_threads = numerics.deterministic == "always"
-        trainer = _Trainer(model, batches, stage, loss, mining, run, execution, rolling, seed, holds_threads)
+        trainer = _Trainer(model, batches, stage, loss, mining, run, execution, rolling, seed)
         trainer.resume()
         trainer.board = Board(files.board if processes.first else None, trainer.at.step)
         stop = StopRequest(run.time_limit)

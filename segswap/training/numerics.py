@@ -21,8 +21,7 @@ class Numerics:
             Weights, losses and the optimiser are always float32.
         compile: whether ``torch.compile`` makes kernels for the matcher: ``always``, ``never``, or ``auto``: on a GPU.
         deterministic: whether only algorithms that repeat to the last bit are allowed: ``always``, ``never``, or
-            ``auto``: on a CPU, where they cost nothing. Asked for ``always``, a training also holds its number of
-            threads, which else make room for other programs (``threads.making_room``).
+            ``auto``: on a CPU, where they cost nothing.
     """
 
     precision: str = "auto"

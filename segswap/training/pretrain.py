@@ -140,7 +140,8 @@ def pretrain_backbone(
         print(f"resumed at step {start}", flush=True)
 
     saved_at = time.monotonic()
-    bar = progress(load_batches(batches, start, settings.steps, run.workers), "pretraining", settings.steps, start)
+    loader = load_batches(batches, start, settings.steps, run.workers)
+    bar = progress(loader, "pretraining", settings.steps, start, makes_room=run.makes_room)
     with contextlib.closing(StopRequest(run.time_limit)) as stop:
         for step, batch in enumerate(bar, start + 1):
             images = torch.cat([batch.a.images, batch.b.images]).to(device, non_blocking=True).float() / 255
