@@ -372,7 +372,7 @@ INTRODUCTION = """\
 |---|---|
 | `config.yaml` | the demo world, the default |
 | `demo-long.yaml` | the demo world with more pairs and a longer training, an hour on two cores |
-| `custom.yaml` | photos of your own, a small run to start from |
+| `custom.yaml` | photos of your own, a first run of minutes, which shows that your data work; no model to keep |
 | `real.yaml` | a model of real photos: any folders of yours, annotated or not; a GPU |
 | `real-cpu.yaml` | the same on two cores, over night |
 | `paper.yaml` | the published study |

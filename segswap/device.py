@@ -15,7 +15,7 @@ def add_device_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device",
         default="auto",
-        help="where it computes: auto (the GPU where there is one, the default), cpu, cuda, cuda:1",
+        help="where it computes: auto (the GPU where there is one), cpu, cuda, cuda:1 (default: %(default)s)",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import shutil
@@ -157,6 +158,14 @@ def test_unused_names_what_no_run_needs_and_deletes_it_where_told_to(monkeypatch
     assert "1obj-0123456789: 2.5 MB, deleted" in capsys.readouterr().out
     assert not other.exists() and part.exists()
     assert "nowhere: no such folder" in str(run(monkeypatch, "unused", "nowhere"))
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_help_says_every_default(name: str) -> None:
+    commands = next(action for action in cli.argument_parser(name)._actions if action.dest == "command")
+    for action in commands.choices[name]._actions:
+        has_value = action.nargs != 0 and action.default not in (None, argparse.SUPPRESS) and not action.required
+        assert not has_value or "default: " in (action.help or ""), f"segswap {name} {action.option_strings}"
 
 
 def test_help_lists_all_commands_and_an_unknown_one_is_refused(monkeypatch, capsys) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from segswap.geometry import cell_centres
-from segswap.matching.match import AS_GIVEN, Turn, default_sides, fitted_size, match_images, turns
+from segswap.matching.match import AS_GIVEN, Turn, default_sides, fitted_size, match_images, remark, turns
 from segswap.models.backbones.resnet import ResNet, ResNetSettings
 from segswap.models.segswap import SegSwap
 from segswap.models.transformer import Transformer, TransformerSettings
@@ -150,6 +150,22 @@ def test_where_nothing_is_shared_in_any_version_the_image_stays_as_given(exact):
     found = match_images(exact, np.full((96, 96, 3), 255, np.uint8), np.zeros((96, 128, 3), np.uint8), SIDES, ALL)
     assert found.score == 0 and found.directed == (0, 0) and found.shares == (0, 0)
     assert found.turn == AS_GIVEN
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        ((1, 1), "1 x 1 pixels are fewer than the 16 x 16 of one cell"),
+        ((4000, 3), "4000 x 3 pixels are fewer than"),
+        ((20, 9000), "20 x 9000 pixels are so long that the picture was squashed to be matched; cut it into parts"),
+        ((16, 16), ""),
+        ((1120, 16), ""),
+        ((3000, 60), ""),
+    ],
+)
+def test_sizes_at_which_a_match_says_little_have_a_remark(size, words):
+    found = remark(size, (480, 1120))
+    assert found.startswith(words) and bool(found) == bool(words)
 
 
 @pytest.mark.parametrize("shapes", [((300, 200), (70, 90)), ((1, 1), (5, 2000)), ((96, 160), (2000, 1500))])

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from segswap import cli
 from segswap.commands import match as command
@@ -89,6 +90,14 @@ def test_numbers_are_printed_and_words_go_to_standard_error(run, capsys, picture
     assert found["score"] > 0 and 0 <= found["share_first"] <= 1
     assert "hared" in said.err
     assert set(tmp_path.iterdir()) == before, "without -o nothing is written"
+
+
+def test_pictures_of_a_size_that_says_little_are_named(run, capsys, tmp_path):
+    for name, size in (("dot.png", (1, 1)), ("line.png", (4000, 3))):
+        Image.new("RGB", size, "red").save(tmp_path / name)
+    assert run("dot.png", "line.png") == 0
+    said = capsys.readouterr().err
+    assert "dot.png: 1 x 1 pixels are fewer than" in said and "line.png: 4000 x 3 pixels are fewer than" in said
 
 
 def test_the_sizes_are_those_of_the_checkpoint_or_asked_for(run, capsys, pictures):

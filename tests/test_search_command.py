@@ -44,6 +44,12 @@ def cache(tmp_path_factory, monkeypatch) -> Path:
     return path
 
 
+def test_a_query_of_a_size_that_says_little_is_named(run, folder, tmp_path, capsys):
+    (tmp_path / "line.jpg").write_bytes(encode_jpeg(draw_picture(1, size=(900, 5))))
+    assert run("--query", tmp_path / "line.jpg", "--folder", folder) == 0
+    assert "query line.jpg: 900 x 5 pixels are fewer than the 16 x 16 of one cell" in capsys.readouterr().out
+
+
 @pytest.fixture
 def run(monkeypatch, checkpoint, tmp_path):
     """A function that runs the command and returns its exit status, or what it says when it fails."""

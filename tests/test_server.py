@@ -92,6 +92,14 @@ class TestMatch:
         first, second = map(decoded, found["alignment"]["views"])
         assert first.shape == second.shape and np.abs(first.astype(int) - second).mean() < 3
 
+    def test_sizes_that_say_little_have_a_remark(self, client):
+        dot = encode_picture(np.zeros((1, 1, 3), np.uint8), ".png")
+        found = client.post("/api/match", data={"a": (io.BytesIO(dot), "dot.png"), "b_number": 0}).json
+        assert len(found["remarks"]) == 1 and found["remarks"][0].startswith("dot.png: 1 x 1 pixels are fewer")
+        found = client.post("/api/search", data={"file": (io.BytesIO(dot), "dot.png")}).json
+        assert found["remarks"][0].startswith("dot.png: 1 x 1 pixels are fewer")
+        assert client.post("/api/match", data={"a_number": 1, "b_number": 0}).json["remarks"] == []
+
     def test_pictures_that_share_nothing_have_no_lines_and_no_views(self, client):
         found = client.post("/api/match", data={"a_number": 0, "b_number": 2}).json
         assert found["masks"][0]["share"] == 0 and found["lines"] == [] and found["masks"][0]["contours"] == []

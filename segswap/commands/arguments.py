@@ -15,7 +15,7 @@ def add_checkpoint_argument(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         default=str(SHIPPED),
         help="model: file, folder, or owner/model of the Hugging Face hub, for example "
-        "results/demo/checkpoints/stage2.pt; default: the one that comes with segswap",
+        "results/demo/checkpoints/stage2.pt (default: the one that comes with segswap)",
     )
 
 
@@ -24,8 +24,8 @@ def add_side_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--side",
         type=int,
-        help="in pixels that pictures are squashed to; default: of the model's training (the one that comes with "
-        "segswap: 480)",
+        help="in pixels that pictures are squashed to (default: of the model's training; of the one that comes with "
+        "segswap 480)",
     )
 
 

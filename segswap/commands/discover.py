@@ -47,22 +47,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_checkpoint_argument(parser)
     add_side_argument(parser)
     parser.add_argument(
-        "--candidates", type=int, default=30, help="images that each is matched with, the most alike ones; 0: all"
+        "--candidates",
+        type=int,
+        default=30,
+        help="images that each is matched with, the most alike ones; 0: all (default: %(default)s)",
     )
-    parser.add_argument("--windows", type=int, default=8, help="windows along a side by which images are compared")
+    parser.add_argument(
+        "--windows",
+        type=int,
+        default=8,
+        help="windows along a side by which images are compared (default: %(default)s)",
+    )
     parser.add_argument("--flip", action="store_true", help="try each pair also with the second image mirrored")
     parser.add_argument(
-        "--min-share", type=float, default=0.005, help="pairs that share less of their cells are dropped"
-    )
-    parser.add_argument("--top-k", type=int, default=5, help="neighbours of an image in the graph")
-    parser.add_argument("--mask-threshold", type=float, default=0.5, help="cells with a mask above it take part")
-    parser.add_argument("--sigma", type=float, default=2.0, help="how far off agreeing cells may be, in cells")
-    parser.add_argument("--clusters", type=int, default=20, help="largest number of clusters")
-    parser.add_argument(
-        "--node-share", type=float, default=0.2, help="share of a cluster's largest entry that belongs to it"
+        "--min-share",
+        type=float,
+        default=0.005,
+        help="pairs that share less of their cells are dropped (default: %(default)s)",
     )
     parser.add_argument(
-        "--region-share", type=float, default=0.1, help="share of an image's largest cell that belongs to a region"
+        "--top-k", type=int, default=5, help="neighbours of an image in the graph (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--mask-threshold", type=float, default=0.5, help="cells with a mask above it take part (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--sigma", type=float, default=2.0, help="how far off agreeing cells may be, in cells (default: %(default)s)"
+    )
+    parser.add_argument("--clusters", type=int, default=20, help="largest number of clusters (default: %(default)s)")
+    parser.add_argument(
+        "--node-share",
+        type=float,
+        default=0.2,
+        help="share of a cluster's largest entry that belongs to it (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--region-share",
+        type=float,
+        default=0.1,
+        help="share of an image's largest cell that belongs to a region (default: %(default)s)",
     )
     add_device_argument(parser)
 

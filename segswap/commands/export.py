@@ -41,14 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0.5,
         metavar="VALUE",
         help="change the masks so that this value becomes 0.5, as a model that marks too little, or too much, needs; "
-        "choose the value on training pairs",
+        "choose the value on training pairs (default: %(default)s)",
     )
     parser.add_argument(
         "--mask-slope",
         type=float,
         default=1.0,
         metavar="FACTOR",
-        help="make masks rise so much more steeply around the threshold (above 1), or less; default: 1",
+        help="make masks rise so much more steeply around the threshold (above 1), or less (default: %(default)s)",
     )
     parser.add_argument(
         "--half", action="store_true", help="keep the matcher's weights in 16 bits; for the form safetensors"

@@ -97,7 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "file",
         nargs="?",
         default=str(SHIPPED),
-        help="or folder, or owner/model of the Hugging Face hub; default: the model that comes with segswap",
+        help="or folder, or owner/model of the Hugging Face hub (default: the model that comes with segswap)",
     )
 
 

@@ -67,7 +67,7 @@ class _Matcher:
         self.settings = settings(about)
         self._key = self._model.key
         self._said = {"checkpoint": checkpoint, "key": self._key}
-        self._recent = RecentPictures(self._model, self.settings.sides)
+        self._recent = RecentPictures(self._model, self.settings.sides, say=_say)
 
     def match(self, a: PictureFile, b: PictureFile) -> Match:
         """Match two pictures; raises ``UnreadableImage``."""
@@ -167,7 +167,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gif", action="store_true", help="write an animation that fades between both pictures")
     parser.add_argument("--page", action="store_true", help="write a page with a slider that does")
     add_device_argument(parser)
-    parser.add_argument("-o", "--output", type=Path, help="folder to write; without one only scores are printed")
+    parser.add_argument("-o", "--output", type=Path, help="folder to write (default: none, only scores are printed)")
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -31,9 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--index", required=True, type=int, help="number of the pair, from 0; also beyond the set's end"
     )
-    parser.add_argument("--split", default="train", choices=("train", "heldout"))
+    parser.add_argument("--split", default="train", choices=("train", "heldout"), help="default: %(default)s")
     parser.add_argument("--config", default="config/config.yaml", help="the configuration (default: %(default)s)")
-    parser.add_argument("--device", default="auto", help="torch device, for AdaIN")
+    parser.add_argument("--device", default="auto", help="torch device, for AdaIN (default: %(default)s)")
     parser.add_argument("-o", "--output", required=True, type=Path, help="folder for the files")
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from segswap.commands.arguments import add_checkpoint_argument
@@ -23,6 +23,7 @@ from segswap.device import add_device_argument, pick_device
 from segswap.errors import InputError
 from segswap.files import make_folder
 from segswap.images import UnreadableImage, list_images
+from segswap.matching.match import default_sides, remark
 from segswap.models.checkpoint import load_checkpoint
 from segswap.progress import progress
 from segswap.report.search_page import write_search
@@ -52,17 +53,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     asked = parser.add_mutually_exclusive_group(required=True)
     asked.add_argument("--query", type=Path, help="picture to search for, or for what lies in its --box")
     asked.add_argument("--queries", type=Path, help="folder of pictures, each of them a query")
-    parser.add_argument("--box", metavar="X1,Y1,X2,Y2", help="the detail in the query, in pixels; default: all of it")
+    parser.add_argument("--box", metavar="X1,Y1,X2,Y2", help="the detail in the query, in pixels (default: all of it)")
     parser.add_argument("--folder", "--database", required=True, type=Path, help="pictures to search")
     parser.add_argument("-o", "--output", required=True, type=Path, help="folder to write")
     add_checkpoint_argument(parser)
     add_search_arguments(parser)
     parser.add_argument(
-        "--negative-count", type=int, default=200, help="pictures without the query that scores are compared with"
+        "--negative-count",
+        type=int,
+        default=200,
+        help="pictures without the query that scores are compared with (default: %(default)s)",
     )
     parser.add_argument("--keep-self", action="store_true", help="keep the query's own picture among the results")
-    parser.add_argument("--top", type=int, help="results shown; default: 20, of several queries 5 each")
-    parser.add_argument("--seed", type=int, default=1, help="of the sample of negatives")
+    parser.add_argument("--top", type=int, help="results shown (default: 20, of several queries 5 each)")
+    parser.add_argument("--seed", type=int, default=1, help="of the sample of negatives (default: %(default)s)")
     add_device_argument(parser)
 
 
@@ -86,19 +90,28 @@ def _queries(folder: Path, paths: list[Path]) -> Iterator[Query]:
             print(f"query left out: {error}", flush=True)
 
 
+def _said(queries: Iterable[Query], sides: tuple[int, int]) -> Iterator[Query]:
+    """Pass queries on; say of each whose size is against it."""
+    for query in queries:
+        if words := remark(query.detail.shape[1::-1], sides):
+            print(f"query {query.name}: {words}", flush=True)
+        yield query
+
+
 def execute(args: argparse.Namespace) -> None:
     """Search, write what was found, and say it in a line."""
     _check(args)
     settings = dataclasses.replace(
         search_settings(args), negatives=args.negative_count, keep_self=args.keep_self, seed=args.seed
     ).checked()
-    model, _ = load_checkpoint(args.checkpoint, pick_device(args.device))
+    model, about = load_checkpoint(args.checkpoint, pick_device(args.device))
     several = args.query is None
     if several:
         paths = list_images(args.queries, args.subfolders)
         queries = _queries(args.queries, paths)
     else:
         queries = iter([read_query(args.query, None if args.box is None else parse_box(args.box))])
+    queries = _said(queries, default_sides(about))
     make_folder(args.output, "--output")
     index = open_index(args.folder, model, args.store, args.subfolders)
     negatives = None

@@ -17,13 +17,21 @@ def add_search_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what decides how a folder is indexed and searched, beside the folder itself, for ``search_settings``."""
     parser.add_argument("--subfolders", action="store_true", help="look into the subfolders of all folders, too")
     parser.add_argument(
-        "--store", type=Path, help="folder that keeps the index, and that of --negatives; default: in the user's cache"
+        "--store",
+        type=Path,
+        help="folder that keeps the index, and that of --negatives (default: in the user's cache)",
     )
     parser.add_argument(
-        "--shortlist", type=int, default=50, help="places that are listed, the best ones; 0: of all pictures"
+        "--shortlist",
+        type=int,
+        default=50,
+        help="places that are listed, the best ones; 0: of all pictures (default: %(default)s)",
     )
     parser.add_argument(
-        "--matched", type=int, default=8, help="of these, how many the matcher looks at; more take longer; 0: none"
+        "--matched",
+        type=int,
+        default=8,
+        help="of these, how many the matcher looks at; more take longer; 0: none (default: %(default)s)",
     )
     parser.add_argument(
         "--side",
@@ -35,13 +43,15 @@ def add_search_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rotations", action="store_true", help="try the query rotated by quarters, too")
     parser.add_argument("--flips", action="store_true", help="try the query mirrored, too")
     parser.add_argument(
-        "--negatives", type=Path, help="folder of pictures without the query, by which scores are judged"
+        "--negatives",
+        type=Path,
+        help="folder of pictures without the query, by which scores are judged (default: a sample of the folder)",
     )
     parser.add_argument(
         "--false-positives",
         type=float,
         default=0.01,
-        help="share of pictures without the query that may come out above the threshold",
+        help="share of pictures without the query that may come out above the threshold (default: %(default)s)",
     )
 
 

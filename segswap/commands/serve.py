@@ -40,14 +40,16 @@ _NO_PASSWORD = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("--folder", help="of pictures to search")
+    parser.add_argument("--folder", help="of pictures to search (default: none, pictures are compared only)")
     add_checkpoint_argument(parser)
     add_search_arguments(parser)
-    parser.add_argument("--port", type=int, default=8000, help="0: any that is free; default: %(default)s")
+    parser.add_argument("--port", type=int, default=8000, help="0: any that is free (default: %(default)s)")
     parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on; default: %(default)s, this machine alone"
+        "--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine alone)"
     )
-    parser.add_argument("--max-upload", type=float, default=40, help="largest picture that is taken, in MB")
+    parser.add_argument(
+        "--max-upload", type=float, default=40, help="largest picture that is taken, in MB (default: %(default)s)"
+    )
     add_device_argument(parser)
 
 

@@ -118,6 +118,24 @@ def fitted_size(size: tuple[int, int], shortest: int, longest: int) -> tuple[int
     return width, height
 
 
+def remark(size: tuple[int, int], sides: tuple[int, int]) -> str:
+    """Return in words why a match of an image says little, and what to do; empty where nothing is against its size.
+
+    Args:
+        size: (width, height) of the image.
+        sides: shortest and longest that the longer side may be; see ``fitted_size``.
+    """
+    across = min(size) * max(fitted_size(size, *sides)) / max(size)
+    what = f"{size[0]} x {size[1]} pixels"
+    if min(size) < STRIDE:
+        return (
+            f"{what} are fewer than the {STRIDE} x {STRIDE} of one cell, so a match says little; take a larger picture"
+        )
+    if across < STRIDE / 2:
+        return f"{what} are so long that the picture was squashed to be matched; cut it into parts"
+    return ""
+
+
 def training_side(about: Mapping[str, Any]) -> int:
     """Return the side in pixels of the pairs that a model was trained on, by what its checkpoint says of itself."""
     return about.get("image_size", _TRAINED_AT)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
 from segswap.images import read_image
-from segswap.matching.match import AS_GIVEN, Turn, image_features
+from segswap.matching.match import AS_GIVEN, Turn, image_features, remark
 from segswap.models.segswap import SegSwap
 
 
@@ -24,20 +24,27 @@ class _Picture:
 class RecentPictures:
     """Reads pictures and computes features, each once as long as it stays among the last few."""
 
-    def __init__(self, model: SegSwap, sides: tuple[int, int], kept: int = 3) -> None:
+    def __init__(
+        self, model: SegSwap, sides: tuple[int, int], kept: int = 3, say: Callable[[str], None] = print
+    ) -> None:
         """Start empty.
 
         Args:
             model: in evaluation mode.
             sides: shortest and longest that the longer side of an image may be; see ``fitted_size``.
             kept: number of pictures that are remembered.
+            say: is given a line for each picture whose size makes a match doubtful.
         """
+        self._say = say
         self._model, self._sides, self._kept = model, sides, kept
         self._pictures: OrderedDict[str, _Picture] = OrderedDict()
 
     def _picture(self, key: str, path: str | os.PathLike) -> _Picture:
         if key not in self._pictures:
             self._pictures[key] = _Picture(read_image(path))
+            # Said once of each picture.
+            if words := remark(self._pictures[key].image.shape[1::-1], self._sides):
+                self._say(f"{path}: {words}")
         self._pictures.move_to_end(key)
         while len(self._pictures) > self._kept:
             self._pictures.popitem(last=False)

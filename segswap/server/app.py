@@ -13,13 +13,13 @@ EXIF data says. A picture is given as an uploaded file, or by its number in the 
 ``POST /api/match`` (``a`` or ``a_number``, ``b`` or ``b_number``, ``turns``)
     What two pictures share. ``turns``: ``none`` (where it is absent), ``rotations``, ``flips`` or ``both``: versions of
     the second picture that are tried. ``{"score", "directed": [2], "turn": {"rotation", "mirrored"}, "masks": [2],
-    "lines": [{"a": [x, y], "b": [x, y], "colour"}], "alignment": {"views", "words"}, "seconds"}``; ``views``, where not
-    null, are the shared parts, the second laid on the first; a mask is ``{"columns", "rows", "peak", "share",
-    "png", "contours": [[[x, y]]]}``: its largest value, the share of cells above 0.5, as data a grey pixel for each
-    cell, 255 for 1, and its outline at 0.5.
+    "lines": [{"a": [x, y], "b": [x, y], "colour"}], "alignment": {"views", "words"}, "remarks", "seconds"}``;
+    ``views``, where not null, are the shared parts, the second laid on the first; a mask is ``{"columns", "rows",
+    "peak", "share", "png", "contours": [[[x, y]]]}``: its largest value, the share of cells above 0.5, as data a grey
+    pixel for each cell, 255 for 1, and its outline at 0.5. ``remarks`` say why a match at these sizes says little.
 ``POST /api/search`` (``file`` or ``number``, optional ``box``: ``x1,y1,x2,y2``)
     The places in the folder's pictures most like the part of a picture in the box, best first; one picture may have
-    several: ``{"threshold", "remark", "false_positives", "searched", "compared", "left_out", "seconds",
+    several: ``{"threshold", "remark", "remarks", "false_positives", "searched", "compared", "left_out", "seconds",
     "query": {"region", "box"}, "hits": [{"number", "name", "width", "height", "score", "p_value", "above", "box",
     "turn", "mask", "lines"}]}``. ``region`` is the part of the query's picture to which the lines' ``a`` are relative.
     ``compared`` is the number of places that the matcher has looked at; elsewhere ``mask`` is null and ``lines`` empty.
@@ -37,7 +37,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
@@ -49,7 +49,7 @@ from segswap import __version__
 from segswap.drawing import data_uri
 from segswap.errors import InputError
 from segswap.images import UnreadableImage, decode_image, read_image
-from segswap.matching.match import match_images, turns
+from segswap.matching.match import match_images, remark, turns
 from segswap.models.segswap import SegSwap
 from segswap.progress import heard_by
 from segswap.report.document import CSS
@@ -145,6 +145,12 @@ def existing(pictures: FolderPictures | None) -> FolderPictures:
 def view_answer(name: str, image: np.ndarray, view: str) -> Response:
     """Return what the page shows of a picture."""
     return jsonify(name=name, width=image.shape[1], height=image.shape[0], view=view)
+
+
+def _remarks(named: Iterable[tuple[str, np.ndarray]], sides: tuple[int, int]) -> list[str]:
+    """Return what is against the sizes of pictures."""
+    said = ((name, remark(image.shape[1::-1], sides)) for name, image in named)
+    return [f"{name}: {words}" for name, words in said if words]
 
 
 def create_app(
@@ -254,7 +260,8 @@ def create_app(
         with line.turn(request.form.get("ticket", ""), "comparing") as place:
             first, second = a.read(), b.read()
             found = match_images(model, first, second, sides, TURNS[kind])
-            return jsonify(match_answer(found, first, second) | {"seconds": place.seconds()})
+            remarks = _remarks([(a.name, first), (b.name, second)], sides)
+            return jsonify(match_answer(found, first, second) | {"remarks": remarks, "seconds": place.seconds()})
 
     @app.post("/api/search")
     def find() -> Response:
@@ -267,6 +274,7 @@ def create_app(
         with line.turn(request.form.get("ticket", ""), "searching") as place, heard_by(heard):
             query = read_query(sent.source, box, sent.name)
             answer = search_answer(search(index, model, query, settings, negatives), index, shown.hidden)
-            return jsonify(answer | {"false_positives": settings.false_positives, "seconds": place.seconds()})
+            about = {"false_positives": settings.false_positives, "seconds": place.seconds()}
+            return jsonify(answer | about | {"remarks": _remarks([(query.name, query.detail)], sides)})
 
     return app

@@ -17,7 +17,7 @@ export class BoxDrawing {
     this.place = place;
     this.canvas = place.querySelector(".canvas");
     this.inputs = FIELDS.map((name) => place.querySelector(`[name=${name}]`));
-    for (const input of this.inputs) input.addEventListener("change", () => this.read());
+    for (const input of this.inputs) input.addEventListener("change", () => this.read(input));
     place.querySelector(".whole").addEventListener("click", () => this.set(null));
     withWidth(this.canvas, () => this.layout());
   }
@@ -56,8 +56,8 @@ export class BoxDrawing {
     this.set(this.box);
   }
 
-  /** Set the box, in whole pixels and within the picture, and show it. */
-  set(box) {
+  /** Set the box, in whole pixels and within the picture, and show it; `typed` is what the number fields have asked for. */
+  set(box, typed) {
     const { width, height } = this.picture;
     if (box) {
       const w = between(Math.round(box.width), this.least, width);
@@ -66,6 +66,7 @@ export class BoxDrawing {
     }
     this.box = box;
     const shown = box ?? { left: 0, top: 0, width, height };
+    this.typed = typed ?? shown;
     this.inputs.forEach((input, n) => {
       input.value = shown[FIELDS[n]];
       input.max = n % 2 ? height : width;
@@ -145,10 +146,18 @@ export class BoxDrawing {
     return this.set({ ...this.box, left: this.box.left + dx * step, top: this.box.top + dy * step });
   }
 
-  /** Take what the number fields say. */
-  read() {
-    const values = this.inputs.map((input) => input.valueAsNumber);
-    if (values.some(Number.isNaN)) return this.set(this.box);
-    return this.set(Object.fromEntries(FIELDS.map((name, n) => [name, values[n]])));
+  /** Take what a number field says. What was typed into the others counts again as soon as there is room for it. */
+  read(input) {
+    if (Number.isNaN(input.valueAsNumber)) return this.set(this.box, this.typed);
+    const typed = { ...this.typed, [input.name]: input.valueAsNumber };
+    const box = {};
+    for (const [start, length, whole] of [["left", "width", this.picture.width], ["top", "height", this.picture.height]]) {
+      const long = between(typed[length], this.least, whole);
+      // What begins in the picture ends at its border; what begins elsewhere is moved into it.
+      if (typed[start] < 0 || typed[start] > whole - this.least) typed[start] = between(typed[start], 0, whole - long);
+      box[start] = typed[start];
+      box[length] = Math.min(long, whole - typed[start]);
+    }
+    return this.set(box, typed);
   }
 }

@@ -85,8 +85,14 @@ function showMatch(answer, pictures, result) {
       ? `Score ${significant(answer.score)}. The darker a part of the pictures below, the less alike. A small detail is better searched for, with a box around it.`
       : `Score ${significant(answer.score)}, a sum over the shared cells${turned ? `; the second picture matched best ${turned}` : ""}.` }),
   );
+  result.append(...remarks(answer));
   showStage(result, pictures.map((picture, n) => ({ ...picture, mask: answer.masks[n] })), answer.lines);
   if (answer.alignment.views) showOver(answer.alignment.views, pictures.map(({ name }) => name), result);
+}
+
+/** What is against the sizes of the pictures, a paragraph each. */
+function remarks(answer) {
+  return answer.remarks.map((words) => make("p", { className: "facts", textContent: `${words}.` }));
 }
 
 /** Lay the shared part of one picture over that of the other, with a slider that fades between them. */
@@ -144,7 +150,7 @@ function showHits(answer, query, result, compare) {
     detail.focus({ preventScroll: true });
     result.scrollIntoView({ block: "start" });
   };
-  list.append(make("p", { className: "verdict", textContent: verdict }), make("p", { className: "facts", textContent: `${facts} ${count(answer.searched, "picture")} searched, ${count(answer.compared, "place")} compared.` }));
+  list.append(make("p", { className: "verdict", textContent: verdict }), make("p", { className: "facts", textContent: `${facts} ${count(answer.searched, "picture")} searched, ${count(answer.compared, "place")} compared.` }), ...remarks(answer));
   if (answer.left_out.length) list.lastChild.append(` Left out, being the same file: ${answer.left_out.join(", ")}.`);
   const group = (title, hits, first) => {
     if (!hits.length) return;
