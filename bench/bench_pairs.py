@@ -45,8 +45,9 @@ from segswap.geometry import correspondence_map, cycle_consistent_masks, mask_to
 from segswap.images import read_image
 from segswap.pairs import render, shards
 from segswap.pairs.adain import AdaIN, channel_statistics, exchange_statistics
+from segswap.pairs.annotations import ObjectSettings
 from segswap.pairs.coco import build_object_table
-from segswap.pairs.objects import ObjectSettings, ObjectTable
+from segswap.pairs.objects import ObjectTable
 from segswap.pairs.poisson import poisson_blend
 from segswap.pairs.recipe import KINDS, PairRecipe, PairSettings, Placement, Rejected, draw_recipe, layout_boxes
 from segswap.pairs.render import Labels, Photos, make_pair

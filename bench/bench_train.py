@@ -32,8 +32,9 @@ from segswap.demo_world.coco import draw_coco, draw_style_images
 from segswap.models.backbones.resnet import ResNet, ResNetSettings
 from segswap.models.segswap import SegSwap
 from segswap.models.transformer import EPSILON, SIZES, Transformer, TransformerSettings
+from segswap.pairs.annotations import ObjectSettings
 from segswap.pairs.coco import build_object_table
-from segswap.pairs.objects import ObjectSettings, ObjectTable
+from segswap.pairs.objects import ObjectTable
 from segswap.pairs.recipe import KINDS, PairSettings
 from segswap.pairs.render import Photos
 from segswap.pairs.shards import shard_name, write_set_manifest, write_shard

@@ -193,8 +193,7 @@ def write_json(path: str | os.PathLike, value: Any, orphan: bool = False) -> Non
     """Write ``value`` as indented JSON with sorted keys, so equal values give equal bytes; ``orphan`` as for
     ``whole_file``."""
     text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-    # Names of files may have bytes that are not UTF-8. Python's escape of them is JSON's own.
-    write_bytes(path, text.encode("utf-8", "backslashreplace"), orphan)
+    write_text(path, text, orphan)  # Python's escape of names that are not UTF-8 is JSON's own
 
 
 def write_arrays(path: str | os.PathLike, compressed: bool = True, **arrays: np.ndarray) -> None:

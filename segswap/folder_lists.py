@@ -11,7 +11,7 @@ from pathlib import Path
 
 from segswap.errors import InputError
 from segswap.files import content_key, write_json
-from segswap.images import find_images
+from segswap.listing import find_images, is_hidden
 
 KINDS = ("pictures", "labels")
 """What is read of a folder: pictures, or YOLO's label files; those of subfolders too."""
@@ -37,7 +37,7 @@ def list_folder(folder: str | os.PathLike, kind: str) -> list[Entry]:
 
 def _paths(folder: Path, kind: str) -> list[Path]:
     if kind == "labels":
-        return sorted(path for path in folder.rglob("*.txt") if not path.name.startswith("."))
+        return sorted(path for path in folder.rglob("*.txt") if not is_hidden(path.name))
     try:
         return find_images(folder, subfolders=True).paths
     except InputError:

@@ -1,7 +1,7 @@
 """Lists of names as people write them, and the files that they mean.
 
-A list made on another system differs from the names on the disk in ways that nobody sees: a byte order mark, blanks
-and carriage returns at the ends of lines, backslashes, another normal form of Unicode.
+A list made on another system differs from the names on the disk in ways that nobody sees. Examples are a byte order
+mark, blanks and carriage returns at the ends of lines, backslashes, and another normal form of Unicode.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from segswap.errors import InputError
 from segswap.files import read_array
-from segswap.images import IMAGE_SUFFIXES
+from segswap.listing import IMAGE_SUFFIXES
 
 _INVISIBLE = ("Cc", "Cf", "Cn", "Co", "Mn", "Zl", "Zp", "Zs")
 """Categories of Unicode that look like nothing, or like a part of the letter before."""

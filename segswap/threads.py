@@ -52,7 +52,7 @@ def making_room(items: Iterable[T]) -> Iterator[T]:
     """Yield items; between them, PyTorch's threads become as few as the cores that other processes leave free.
 
     Threads share each operation and wait for the last of them, awake. Where one has no core of its own, every operation
-    takes as long as its turn on a core that something else has: a training becomes 4 to 30 times slower, not twice.
+    takes as long as its turn on a core that something else has. A training becomes 4 to 30 times slower, not twice.
     Threads that make room become more again when the others have gone. Threads are never more than at the start, and at
     the end as many.
 

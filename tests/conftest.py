@@ -19,8 +19,9 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from segswap.demo_world.coco import draw_coco, draw_style_images
+from segswap.pairs.annotations import ObjectSettings
 from segswap.pairs.coco import build_object_table
-from segswap.pairs.objects import SCHEMA, ObjectSettings, ObjectTable
+from segswap.pairs.objects import SCHEMA, ObjectTable
 from segswap.pairs.pair_set import PairSet
 from segswap.pairs.recipe import KINDS, PairSettings
 from segswap.pairs.render import Photos

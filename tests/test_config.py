@@ -12,18 +12,9 @@ import pytest
 import yaml
 
 from segswap import sharing
-from segswap.config import (
-    complete_config,
-    complete_part,
-    manual,
-    missing_inputs,
-    named_inputs,
-    read_config,
-    read_schema,
-    study_runs,
-    with_base,
-)
+from segswap.config import complete_config, complete_part, manual, read_config, read_schema, study_runs, with_base
 from segswap.errors import InputError
+from segswap.named_inputs import missing_inputs, named_inputs
 
 CONFIG = Path(__file__).parent.parent / "config"
 SCHEMA = read_schema(CONFIG / "schema.yaml")

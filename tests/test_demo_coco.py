@@ -17,8 +17,9 @@ from segswap.demo_world.scenes import draw_background, locate_sprite, paint_spri
 from segswap.demo_world.sprites import CATEGORIES, SPRITE_SIZE, draw_sprite
 from segswap.demo_world.textures import FIELDS, colour, random_palette, random_texture, stretch
 from segswap.files import read_json
-from segswap.images import UnreadableImage, list_images, read_image
-from segswap.pairs.objects import decode_segmentation
+from segswap.images import UnreadableImage, read_image
+from segswap.listing import list_images
+from segswap.pairs.annotation_masks import decode_segmentation
 from segswap.randomness import generator
 
 # Textures

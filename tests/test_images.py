@@ -26,14 +26,13 @@ from segswap.images import (
     UnreadableImage,
     decode_image,
     encode_jpeg,
-    find_images,
     image_size,
-    list_images,
     read_header,
     read_image,
     resize,
     turn,
 )
+from segswap.listing import find_images, list_images
 from segswap.randomness import generator
 
 # pytest's own filters come before those of the module.

@@ -17,10 +17,11 @@ ROOT = Path(segswap.__file__).parent
 # From the bottom up. A part may import itself and parts of lower layers; parts of one layer do not know each other.
 LAYERS = (
     ("errors", "names", "versions", "starter", "threads"),
+    ("listing",),
     ("randomness", "files", "images", "geometry", "sampling", "program", "progress", "device"),
     (
-        *("allocation", "config", "lists", "folder_lists", "sharing", "drawing", "download", "unpack", "weights"),
-        "workers",
+        *("allocation", "config", "named_inputs", "lists", "folder_lists", "sharing", "drawing"),
+        *("download", "unpack", "weights", "workers"),
     ),
     ("pairs", "models"),
     ("matching", "demo_world"),

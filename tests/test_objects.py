@@ -24,15 +24,10 @@ from segswap.errors import InputError
 from segswap.files import read_json
 from segswap.geometry import mask_box
 from segswap.images import read_image
+from segswap.pairs.annotation_masks import decode_segmentation, encode_segmentation
+from segswap.pairs.annotations import FRAMES, ObjectSettings
 from segswap.pairs.coco import build_object_table, read_coco
-from segswap.pairs.objects import (
-    FRAMES,
-    SCHEMA,
-    ObjectSettings,
-    ObjectTable,
-    decode_segmentation,
-    encode_segmentation,
-)
+from segswap.pairs.objects import SCHEMA, ObjectTable
 
 SETTINGS = ObjectSettings(min_area_share=0.01, max_area_share=0.6, max_bad_share=0.4)
 SQUARE = [10.0, 10.0, 30.0, 10.0, 30.0, 30.0, 10.0, 30.0]

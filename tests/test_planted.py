@@ -13,7 +13,8 @@ from segswap.benchmarks.planted import PlantedSettings, plant, plant_details
 from segswap.drawing import fit
 from segswap.errors import InputError
 from segswap.files import read_json
-from segswap.images import list_images, read_image
+from segswap.images import read_image
+from segswap.listing import list_images
 from segswap.pairs.style import Reinhard
 from segswap.randomness import generator
 

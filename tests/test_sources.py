@@ -21,8 +21,9 @@ from segswap.errors import InputError
 from segswap.files import read_json, write_json
 from segswap.images import read_image
 from segswap.pairs import sources as sources_module
+from segswap.pairs.annotations import ObjectSettings
 from segswap.pairs.coco import build_object_table
-from segswap.pairs.objects import SCHEMA, ObjectSettings, ObjectTable
+from segswap.pairs.objects import SCHEMA, ObjectTable
 from segswap.pairs.recipe import PairRecipe, PairSettings
 from segswap.pairs.render import Photos, make_pair, pair_geometry, render
 from segswap.pairs.segments import SegmentSettings, build_segment_table

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segswap.errors import InputError
-from segswap.images import encode_jpeg, list_images, read_image
+from segswap.images import encode_jpeg, read_image
+from segswap.listing import list_images
 from segswap.pairs.style import (
     METHODS,
     Reinhard,

@@ -14,7 +14,8 @@ from PIL import Image
 
 from segswap.errors import InputError
 from segswap.files import read_json
-from segswap.pairs.objects import ObjectSettings, ObjectTable
+from segswap.pairs.annotations import ObjectSettings
+from segswap.pairs.objects import ObjectTable
 from segswap.pairs.yolo import build_yolo_table, read_class_names
 
 SETTINGS = ObjectSettings(min_area_share=0.01, max_area_share=0.9, max_bad_share=0.5)

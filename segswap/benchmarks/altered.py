@@ -22,7 +22,8 @@ from segswap.benchmarks.metrics import box_iou, recall_at
 from segswap.errors import InputError
 from segswap.files import read_json, whole_folder, write_bytes, write_json
 from segswap.geometry import rotation_matrix, scale_matrix, shift_matrix, warp_image
-from segswap.images import UnreadableImage, encode_jpeg, image_size, list_images, read_image, resize
+from segswap.images import UnreadableImage, encode_jpeg, image_size, read_image, resize
+from segswap.listing import list_images
 from segswap.names import as_text
 from segswap.pairs.style import Reinhard
 from segswap.progress import progress

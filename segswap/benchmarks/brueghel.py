@@ -20,7 +20,8 @@ import pyarrow as pa
 from segswap.benchmarks.metrics import average_precision, detection_average_precision, mean_over_categories
 from segswap.errors import InputError
 from segswap.files import read_json
-from segswap.images import list_images, read_image
+from segswap.images import read_image
+from segswap.listing import list_images
 from segswap.lists import Pictures
 from segswap.matching.crops import Box, QueryCrop, box_inside, cut_query, query_crop
 from segswap.progress import progress

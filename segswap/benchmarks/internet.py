@@ -23,7 +23,7 @@ from segswap.discovery.segmentation import segment
 from segswap.discovery.spectral import cell_masks
 from segswap.errors import InputError
 from segswap.files import read_arrays, write_arrays
-from segswap.images import list_images
+from segswap.listing import list_images
 from segswap.progress import progress
 
 CLASSES = ("Airplane100", "Car100", "Horse100")

@@ -1,7 +1,7 @@
 """Structures of MATLAB files, level 5 of the format (MATLAB 5 to 7).
 
 Written from the description of the format ("MAT-File Format", MathWorks). scipy's reader ends the process on files
-that are damaged (a segmentation fault); this one reads what data sets of places need and checks every length.
+that are damaged (a segmentation fault). This one reads what data sets of places need and checks every length.
 """
 
 from __future__ import annotations

@@ -17,7 +17,8 @@ from segswap.benchmarks.metrics import positives_within
 from segswap.benchmarks.positions import one_frame, position_in_name
 from segswap.errors import InputError
 from segswap.files import NOT_ARRAYS, read_array, read_json
-from segswap.images import list_images, read_image
+from segswap.images import read_image
+from segswap.listing import list_images
 from segswap.lists import Pictures, distinct, read_names, shown
 from segswap.program import settings
 
@@ -34,8 +35,10 @@ PUBLISHED_FOLDERS = {
     "queries": ("queries_real", "queries", "query", "247query_subset_v2", "247query_v3"),
     "database": (".", "images"),
 }
-"""Where the pictures of a ``dbStruct`` lie, inside of a data set's folder: as the archives of Pitts30k and Tokyo 24/7
-unpack, and as the code of NetVLAD wants them (``localPaths.m.setup``)."""
+"""Where the pictures of a ``dbStruct`` lie, inside of a data set's folder.
+
+The archives of Pitts30k and Tokyo 24/7 unpack so, and the code of NetVLAD wants them so (``localPaths.m.setup``).
+"""
 
 
 @dataclasses.dataclass(frozen=True)

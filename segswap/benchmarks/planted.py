@@ -18,7 +18,8 @@ from segswap.drawing import fit, write_picture
 from segswap.errors import InputError
 from segswap.files import whole_folder, write_json
 from segswap.geometry import mask_box, warp_image
-from segswap.images import list_images, read_image
+from segswap.images import read_image
+from segswap.listing import list_images
 from segswap.pairs.objects import ObjectTable
 from segswap.pairs.recipe import Placement, Rejected
 from segswap.pairs.render import Photos, blend_object, dilate, placement_matrix

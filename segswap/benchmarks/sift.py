@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from segswap.benchmarks.altered import SCHEMA, AlteredQuery
-from segswap.images import UnreadableImage, list_images, read_image
+from segswap.images import UnreadableImage, read_image
+from segswap.listing import list_images
 from segswap.names import as_text
 from segswap.progress import progress
 

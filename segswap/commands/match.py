@@ -28,7 +28,8 @@ from segswap.device import add_device_argument, pick_device
 from segswap.errors import InputError
 from segswap.files import make_folder, sha256, write_text
 from segswap.geometry import STRIDE
-from segswap.images import IMAGE_SUFFIXES, UnreadableImage
+from segswap.images import UnreadableImage
+from segswap.listing import IMAGE_SUFFIXES
 from segswap.matching.match import AS_GIVEN, Match, default_sides, match_features, turns
 from segswap.matching.pair_list import ListedPair, read_pairs
 from segswap.matching.recent import RecentPictures

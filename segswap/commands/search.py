@@ -22,7 +22,8 @@ from segswap.commands.search_arguments import add_search_arguments, open_negativ
 from segswap.device import add_device_argument, pick_device
 from segswap.errors import InputError
 from segswap.files import make_folder
-from segswap.images import UnreadableImage, list_images
+from segswap.images import UnreadableImage
+from segswap.listing import list_images
 from segswap.matching.match import default_sides, remark
 from segswap.models.checkpoint import load_checkpoint
 from segswap.progress import progress

@@ -13,7 +13,8 @@ import numpy as np
 
 from segswap.errors import InputError
 from segswap.files import read_json, write_json
-from segswap.images import UnreadableImage, list_images, read_image
+from segswap.images import UnreadableImage, read_image
+from segswap.listing import list_images
 from segswap.progress import progress
 
 MIRRORED = "mirrored "

@@ -8,7 +8,7 @@ from typing import Any
 
 from segswap.errors import InputError
 from segswap.files import read_json
-from segswap.pairs.objects import (
+from segswap.pairs.annotations import (
     AnnotatedPhoto,
     Annotations,
     ObjectSettings,
@@ -27,10 +27,10 @@ def build_object_table(
 ) -> None:
     """Read a COCO annotation file and write the object table (Parquet) and what was left out (JSON).
 
-    Rows and counts: ``objects.write_annotated_objects``.
+    Rows and counts: ``annotations.write_annotated_objects``.
 
     Raises:
-        InputError: as of ``read_coco`` and ``objects.write_annotated_objects``.
+        InputError: as of ``read_coco`` and ``annotations.write_annotated_objects``.
     """
     write_annotated_objects(read_coco(annotations, settings.frame or "stored"), images, table, problems, settings)
 
@@ -40,7 +40,7 @@ def read_coco(path: str | os.PathLike, frame: str = "stored") -> Annotations:
 
     Args:
         path: of the file.
-        frame: of ``objects.FRAMES``, in which it was drawn; COCO's tools do not follow EXIF orientations.
+        frame: of ``annotations.FRAMES``, in which it was drawn; COCO's tools do not follow EXIF orientations.
 
     Raises:
         InputError: when it is not COCO's layout, or two images or two categories have one id.

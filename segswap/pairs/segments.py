@@ -23,14 +23,10 @@ from skimage.segmentation import felzenszwalb
 
 from segswap.errors import InputError
 from segswap.files import write_json
-from segswap.images import Header, UnreadableImage, list_images, read_header, read_image, resize
-from segswap.pairs.objects import (
-    describe_objects,
-    encode_segmentation,
-    mask_columns,
-    turned_photos,
-    write_object_rows,
-)
+from segswap.images import Header, UnreadableImage, read_header, read_image, resize
+from segswap.listing import list_images
+from segswap.pairs.annotation_masks import encode_segmentation
+from segswap.pairs.objects import describe_objects, mask_columns, turned_photos, write_object_rows
 from segswap.progress import progress
 from segswap.workers import process_pool
 

@@ -21,7 +21,8 @@ import numpy as np
 
 from segswap.errors import InputError
 from segswap.files import read_arrays, write_arrays
-from segswap.images import UnreadableImage, list_images, read_image
+from segswap.images import UnreadableImage, read_image
+from segswap.listing import list_images
 from segswap.names import as_text
 from segswap.progress import progress
 from segswap.randomness import generator

@@ -15,15 +15,10 @@ from typing import Any
 import yaml
 
 from segswap.errors import InputError
-from segswap.images import UnreadableImage, is_hidden, list_images, read_header
+from segswap.images import UnreadableImage, read_header
+from segswap.listing import is_hidden, list_images
 from segswap.lists import Pictures
-from segswap.pairs.objects import (
-    AnnotatedPhoto,
-    Annotations,
-    ObjectSettings,
-    is_text,
-    write_annotated_objects,
-)
+from segswap.pairs.annotations import AnnotatedPhoto, Annotations, ObjectSettings, is_text, write_annotated_objects
 from segswap.progress import progress
 
 
@@ -37,10 +32,10 @@ def build_yolo_table(
 ) -> None:
     """Read YOLO labels and write the object table (Parquet) and what was left out (JSON).
 
-    Rows and counts: ``objects.write_annotated_objects``.
+    Rows and counts: ``annotations.write_annotated_objects``.
 
     Raises:
-        InputError: as of ``read_yolo`` and ``objects.write_annotated_objects``.
+        InputError: as of ``read_yolo`` and ``annotations.write_annotated_objects``.
     """
     annotations = read_yolo(images, labels, names, settings.frame or "shown")
     write_annotated_objects(annotations, images, table, problems, settings)
@@ -59,7 +54,7 @@ def read_yolo(
         images: folder of the photos.
         labels: folder of the label files, each called as its photo, with the suffix ``.txt``.
         names: see ``read_class_names``.
-        frame: of ``objects.FRAMES``, in which the outlines were drawn; YOLO's tools follow EXIF orientations.
+        frame: of ``annotations.FRAMES``, in which the outlines were drawn; YOLO's tools follow EXIF orientations.
 
     Raises:
         InputError: when a folder or the file of names is missing or of another form.

@@ -24,7 +24,8 @@ import torch
 
 from segswap.errors import InputError
 from segswap.files import NOT_ARRAYS, claim, content_key, make_folder, read_json, sha256, write_json
-from segswap.images import UnreadableImage, list_images, read_image, resize
+from segswap.images import UnreadableImage, read_image, resize
+from segswap.listing import list_images
 from segswap.matching.features import backbone_key
 from segswap.models.segswap import SegSwap
 from segswap.progress import progress

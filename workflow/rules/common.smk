@@ -9,13 +9,8 @@ from functools import cache
 from pathlib import Path
 
 from segswap import sharing, versions
-from segswap.config import (
-    complete_config,
-    missing_inputs,
-    read_schema,
-    study_runs,
-    with_base,
-)
+from segswap.config import complete_config, read_schema, study_runs, with_base
+from segswap.named_inputs import missing_inputs
 from segswap.errors import InputError
 from segswap.files import content_key
 

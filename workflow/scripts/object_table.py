@@ -9,8 +9,8 @@ Example:
 
 from __future__ import annotations
 
+from segswap.pairs.annotations import ObjectSettings
 from segswap.pairs.coco import build_object_table
-from segswap.pairs.objects import ObjectSettings
 from segswap.program import argument_parser, run, settings
 
 

@@ -9,7 +9,7 @@ Example:
 
 from __future__ import annotations
 
-from segswap.pairs.objects import ObjectSettings
+from segswap.pairs.annotations import ObjectSettings
 from segswap.pairs.yolo import build_yolo_table
 from segswap.program import argument_parser, run, settings
 
